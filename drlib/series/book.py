@@ -1,0 +1,159 @@
+"""Stage and build the book: the prose, the executed chapters, and the page that says how long everything took.
+
+The site is staged in ``build/site`` with the layout of the repository (``book/``, ``notebooks/``), so that one ``_toc.yml`` names the
+source and the executed copy alike, and built by Jupyter Book with every warning an error.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from drlib.artifacts import MANIFEST
+from drlib.series.execute import format_seconds
+from drlib.series.run import STAGE_CHAPTERS
+from drlib.series.workflow import Series, SeriesError
+
+PARAMETERS, INJECTED = "parameters", "injected-parameters"
+SHOWN_PARAMETERS = ("profile", "seed")  # the others are folders of whoever ran it
+
+
+def build_book(series: Series, say=lambda line: None) -> Path:
+    """Stage the book of an executed series, build it strictly and return ``build/html/index.html``.
+
+    Raises SeriesError where a chapter is not executed, or with the end of the log where Jupyter Book warns about anything.
+    """
+    site = stage_book(series)
+    built = series.root / "build" / "book"
+    say("building the site, about half a minute")
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(site)]
+    command += ["--path-output", str(built), "--all", "--quiet", "-W", "--keep-going", "-n"]
+    done = subprocess.run(command, cwd=series.root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        warnings = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise SeriesError("the book does not build:\n" + "\n".join(warnings[-40:]))
+    html = series.root / "build" / "html"
+    shutil.rmtree(html, ignore_errors=True)
+    os.replace(built / "_build" / "html", html)
+    shutil.rmtree(built)
+    return html / "index.html"
+
+
+def stage_book(series: Series) -> Path:
+    """Put everything the site is built from under ``build/site`` and return that folder."""
+    missing = [name for name in series.chapters if not series.executed(name).is_file()]
+    if missing:
+        raise SeriesError(f"not executed yet: {', '.join(missing)}. Execute with: drlib run --profile {series.profile}")
+    site = series.root / "build" / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.copytree(series.root / "book", site / "book")
+    shutil.copy(series.root / "_toc.yml", site)
+    _write_config(series, site / "_config.yml")
+    (site / "book" / "status.md").write_text(status_page(series), encoding="utf-8")
+    (site / "notebooks").mkdir()
+    for name in series.chapters:
+        notebook = tidy_notebook(nbformat.read(series.executed(name), as_version=4), series)
+        nbformat.write(notebook, site / "notebooks" / f"{name}.ipynb")
+    return site
+
+
+def tidy_notebook(notebook: nbformat.NotebookNode, series: Series) -> nbformat.NotebookNode:
+    """Return an executed notebook as readers shall see it: the parameters that were used, and no folder of this computer."""
+    injected = [cell for cell in notebook.cells if INJECTED in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if cell not in injected]
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        if PARAMETERS in cell.metadata.get("tags", []):
+            cell.source = _shown_parameters(cell.source, series)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.metadata.pop("papermill", None)
+    text = nbformat.writes(notebook)
+    for folder in (str(series.run.folder.parent), str(series.root), str(Path.home())):
+        text = text.replace(json.dumps(folder)[1:-1] + "/", "")
+    return nbformat.reads(text, as_version=4)
+
+
+def cohort_banner(series: Series) -> str:
+    """Return the sentence on every page that says whose numbers these are."""
+    run = series.run
+    if run.is_phantom:
+        whose = "<strong>Phantom cohort.</strong> Every patient here is synthetic; no number on this site is a clinical result."
+    else:
+        whose = f"<strong>Cohort {run.cohort_name}</strong>, supplied by the user."
+    small = " It is the smallest profile, which shows that everything runs and is too small to learn anything." if series.profile.startswith("smoke") else ""
+    return f"{whose} Profile {series.profile}, seed {series.seed}.{small}"
+
+
+def status_page(series: Series) -> str:
+    """Return the page of run times and versions, in Markdown, from the records of the executions."""
+    records = {name: series.read_record(name) for name in series.chapters}
+    stages = _stage_manifests(series)
+    rows = [
+        f"| {{doc}}`../notebooks/{name}` | {format_seconds(record['seconds'])} | {_stages_of(name, stages)} | {record['finished'][:16].replace('T', ' ')} |"
+        for name, record in records.items()
+    ]
+    versions = next((manifest["versions"] for manifest in stages.values()), {})
+    return STATUS_PAGE.format(
+        label=series.run.label,
+        hash=series.run.profile.hash,
+        rows="\n".join(rows),
+        total=format_seconds(sum(record["seconds"] for record in records.values())),
+        computing=format_seconds(sum(manifest["seconds"] for manifest in stages.values())),
+        cores=os.cpu_count(),
+        versions="\n".join(f"| {name} | {version} |" for name, version in {"Python": sys.version.split()[0], **versions}.items()),
+    )
+
+
+STATUS_PAGE = """(status)=
+# Status
+
+What this copy of the book was made from: {label} (profile hash `{hash}`).
+
+| chapter | executed in | results computed in it (seconds) | finished (UTC) |
+|:--|--:|:--|:--|
+{rows}
+
+Executing all chapters took {total}; computing the results that they show, once, {computing}, on a computer with {cores} cores.
+A result that is already there is checked and reused, so that a chapter may be executed in less time than its results took.
+
+| software | version |
+|:--|:--|
+{versions}
+"""
+
+
+def _write_config(series: Series, path: Path) -> None:
+    config = yaml.safe_load((series.root / "_config.yml").read_text(encoding="utf-8"))
+    config.setdefault("html", {})["announcement"] = cohort_banner(series)
+    path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _shown_parameters(source: str, series: Series) -> str:
+    values = series.parameters
+    lines = source.splitlines()
+    for name in SHOWN_PARAMETERS:
+        lines = [_assign(line, name, values[name]) for line in lines]
+    return "\n".join(lines)
+
+
+def _assign(line: str, name: str, value: str | int) -> str:
+    if line.split("=")[0].strip() != name:
+        return line
+    _, hash_sign, comment = line.partition("#")
+    return f"{name} = {json.dumps(value)}" + (f"  #{comment}" if hash_sign else "")
+
+
+def _stage_manifests(series: Series) -> dict[str, dict]:
+    paths = {stage: series.run.folder / stage / MANIFEST for stage in STAGE_CHAPTERS}
+    return {stage: json.loads(path.read_text()) for stage, path in paths.items() if path.is_file()}
+
+
+def _stages_of(name: str, stages: dict[str, dict]) -> str:
+    number = name.split("_")[0]
+    return ", ".join(f"{stage} {manifest['seconds']:.0f}" for stage, manifest in stages.items() if STAGE_CHAPTERS[stage] == number)
