@@ -20,6 +20,7 @@ from drlib.cohort.problems import AffineMismatch, ChecksumMismatch, PatientError
 GZIP_MAGIC = b"\x1f\x8b\x08"
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 HEAD_BYTES = 540  # the longer of the two headers
+SHORTEST_BYTES = 18  # an empty gzip stream; nothing shorter is anything
 PIECE_BYTES = 2**24  # decompressed at a time
 COPY_AGAIN = "Copy the file again from its source"
 STORED_AS = {"b": np.uint8, "e": np.float32}  # kinds that NIfTI cannot hold
@@ -74,8 +75,8 @@ def _read_bytes(path: Path) -> bytes:
 
 def _decode(stored: bytes) -> tuple[bytes | bytearray, _Promise]:
     """Return the decompressed content, checked to be exactly as long as its header promises."""
-    if not stored:
-        raise Truncated("the file is empty (0 bytes)", COPY_AGAIN)
+    if len(stored) < SHORTEST_BYTES:
+        raise Truncated(f"the file has only {len(stored)} bytes", COPY_AGAIN)
     if stored.startswith(GZIP_MAGIC):
         return _inflate(stored)
     if sum(came == due for came, due in zip(stored, GZIP_MAGIC, strict=False)) == 2:
