@@ -6,6 +6,7 @@ source and the executed copy alike, and built by Jupyter Book with every warning
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from drlib.series.run import STAGE_CHAPTERS
 from drlib.series.workflow import Series, SeriesError
 
 PARAMETERS, INJECTED = "parameters", "injected-parameters"
+# Jupyter Book loads sphinx-thebe whether it is used or not: an error in the console of every page, and an address outside the site.
+_LIVE_CODE_SCRIPTS = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL)
 SHOWN_PARAMETERS = ("profile", "seed")  # the others are folders of whoever ran it
 
 
@@ -37,6 +40,8 @@ def build_book(series: Series, say=lambda line: None) -> Path:
     if done.returncode:
         warnings = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise SeriesError("the book does not build:\n" + "\n".join(warnings[-40:]))
+    for page in (built / "_build" / "html").rglob("*.html"):
+        page.write_text(_LIVE_CODE_SCRIPTS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
     html = series.root / "build" / "html"
     shutil.rmtree(html, ignore_errors=True)
     os.replace(built / "_build" / "html", html)
@@ -74,8 +79,9 @@ def tidy_notebook(notebook: nbformat.NotebookNode, series: Series) -> nbformat.N
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata.pop("papermill", None)
     text = nbformat.writes(notebook)
-    for folder in (str(series.run.folder.parent), str(series.root), str(Path.home())):
-        text = text.replace(json.dumps(folder)[1:-1] + "/", "")
+    for folder in (series.run.folder.parent, series.root, Path.home()):
+        quoted = json.dumps(str(folder))[1:-1]
+        text = text.replace(quoted + "/", "").replace(quoted, ".")
     return nbformat.reads(text, as_version=4)
 
 
