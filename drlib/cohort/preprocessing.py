@@ -121,19 +121,20 @@ def normalise(images: np.ndarray, settings: PreprocessingSettings) -> tuple[np.n
 
     Source: paper, "Image preprocessing"; robust and background are ours (METHOD 2.11).
     """
-    brain = np.logical_or.reduce(images != 0, axis=0)
+    planes = images.transpose(0, 3, 2, 1)  # (4, k, j, i): in the order of memory
+    brain = np.logical_or.reduce(planes != 0, axis=0)
     if not brain.any():
         raise EmptyBrain("every voxel of every modality is 0, where a brain was due", "Export the images again")
-    scored = np.empty_like(images, dtype=np.float32)
-    for channel, (modality, image) in enumerate(zip(MODALITIES, images, strict=True)):
+    scored = np.empty(planes.shape, dtype=np.float32)
+    for modality, image, out in zip(MODALITIES, planes, scored, strict=True):
         mean, deviation = _mean_and_deviation(image[image != 0], settings.normalisation)
         if not deviation > 0:
             raise BlankModality(f"{modality} has the same value all over the brain", "Export it again, or leave the patient out")
-        np.subtract(image, np.float32(mean), out=scored[channel])
-        scored[channel] /= np.float32(deviation)
+        np.subtract(image, np.float32(mean), out=out)
+        np.divide(out, np.float32(deviation), out=out)
         if settings.background is not None:
-            scored[channel][~brain] = settings.background
-    return scored, brain
+            np.copyto(out, np.float32(settings.background), where=~brain)
+    return scored.transpose(0, 3, 2, 1), brain.transpose(2, 1, 0)
 
 
 def make_slices(volume: PatientVolume, settings: PreprocessingSettings, spacing_mm: float) -> Slices:
