@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from drlib.cohort.regions import LABELS, REGIOlen(LABELS), REGIONS
+from drlib.cohort.regions import LABELS, REGION_LABELS, REGIONS
 from drlib.errors import DeepRadiomicsError
 from drlib.segmentation.model import SliceSource, TrainedModel
 
@@ -20,7 +20,8 @@ class NoLabelsError(DeepRadiomicsError):
 def dice_scores(prediction: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> dict[str, float]:
     """Return 2 |A and B| / (|A| + |B|) for each region of two label volumes of one shape: NaN where both are empty, 0 where one is."""
     prediction, truth = (torch.as_tensor(labels).flatten().long() for labels in (prediction, truth))
-    table = torch.bincount(truth * len(LABELS) + prediction, minlength=len(LABELS)**2).view(len(LABELS), len(LABELS))  # [truth, prediction]
+    n = len(LABELS)
+    table = torch.bincount(truth * n + prediction, minlength=n * n).view(n, n)  # [truth, prediction]
     return {region: _dice(table, list(REGION_LABELS[region])) for region in REGIONS}
 
 
