@@ -92,7 +92,11 @@ def cohort_banner(series: Series) -> str:
         whose = "<strong>Phantom cohort.</strong> Every patient here is synthetic; no number on this site is a clinical result."
     else:
         whose = f"<strong>Cohort {run.cohort_name}</strong>, supplied by the user."
-    small = " It is the smallest profile, which shows that everything runs and is too small to learn anything." if series.profile.startswith("smoke") else ""
+    small = (
+        " It is the smallest profile, which shows that everything runs and is too small to learn anything."
+        if series.profile.startswith("smoke")
+        else ""
+    )
     return f"{whose} Profile {series.profile}, seed {series.seed}.{small}"
 
 

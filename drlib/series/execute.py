@@ -78,10 +78,10 @@ def main(arguments: list[str]) -> int:
     plan = json.loads((series.folder / "plan.json").read_text())
     chapters = plan["chapters"]
     threading.Thread(target=_watch, args=(name, plan["process"]), daemon=True).start()
-    position = f"{chapters.index(name) + 1} of {len(chapters)}"
+    waiting = [chapter for chapter in chapters if not series.executed(chapter).is_file()]
+    position = f"{len(chapters) - len(waiting) + 1} of {len(chapters)}"
     expected = series.expected_seconds(name)
     usual = "" if expected is None else f", takes about {format_seconds(expected)}"
-    waiting = [chapter for chapter in chapters if not series.executed(chapter).is_file()]
     print(f"{name:<24} started ({position}{usual}{_time_left(series, waiting)})", flush=True)
     try:
         seconds = execute_chapter(series, name)

@@ -12,7 +12,7 @@ rule all:
         [str(series.executed(name)) for name in series.chapters],
 
 
-for chapter in series.chapters.values():
+for position, chapter in enumerate(series.chapters.values()):
 
     rule:
         name:
@@ -25,5 +25,6 @@ for chapter in series.chapters.values():
             chapter=chapter.name,
             parameters=str(series.folder / "series.json"),
             python=sys.executable,
+        priority: -position
         shell:
             "{params.python:q} -m drlib.series.execute {params.parameters:q} {params.chapter:q}"

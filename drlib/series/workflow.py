@@ -27,7 +27,7 @@ from drlib.errors import DeepRadiomicsError
 from drlib.series.run import STAGE_CHAPTERS, Run, data_fingerprint, open_run, project_root
 
 ORDER_FILE = "series.yml"  # beside the notebooks: what each chapter needs, and how long it takes
-ENGINE = ("book.py", "cli.py", "execute.py", "grade.py", "workflow.py")  # run the notebooks, do not enter their results
+ENGINE = ("apply.py", "book.py", "cli.py", "execute.py", "report.py", "workflow.py")  # run the notebooks, do not enter their results
 
 
 class SeriesError(DeepRadiomicsError):
@@ -202,6 +202,11 @@ class Series:
         seconds = self.read_record(name).get("seconds")
         minutes = self.chapters[name].minutes.get(self.profile.split("+")[0])
         return seconds if seconds is not None else None if minutes is None else 60 * minutes
+
+    def publish_claims(self) -> Path | None:
+        """Copy the claims that the verdict chapter gathered to ``build/claims.json``; None where there are none yet."""
+        claims = self.run.folder / "claims.json"
+        return write_json(self.root / "build" / "claims.json", json.loads(claims.read_text())) if claims.is_file() else None
 
     @cached_property
     def _source_hash(self) -> str:

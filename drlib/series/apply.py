@@ -1,0 +1,223 @@
+"""Apply a trained model to patients: codeword histograms as a table, or grade, maps and a report for each.
+
+A trained model is one folder: ``model.safetensors`` and ``model.json`` (chapter 03), and beside them ``classifier.json`` and
+``responsible.json`` (chapter 05), which only grading needs. A patient that cannot be read is reported; the others go on.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from drlib.artifacts import write_atomically, write_json
+from drlib.cohort.brats import find_patients, load_patient
+from drlib.cohort.nifti import write_nifti
+from drlib.cohort.patient import Patient
+from drlib.cohort.preprocessing import Slices, make_slices
+from drlib.cohort.problems import PatientError, Problem
+from drlib.cohort.regions import GRADES, REGIONS, region_mask
+from drlib.cohort.validation import find_duplicates
+from drlib.errors import DeepRadiomicsError
+from drlib.radiomics.ablation import responsible_regions
+from drlib.radiomics.grading import GradeClassifier, load_classifier, predict_hgg
+from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_slices
+from drlib.segmentation.dice import dice_scores
+from drlib.segmentation.model import TrainedModel, load_model
+from drlib.series.report import PatientFindings, write_report
+
+FILE_LABELS = np.array([0, 1, 2, 4], dtype=np.uint8)  # BraTS 2018-2021: 1 NET, 2 ED, 4 ET
+
+
+class ModelFolderError(DeepRadiomicsError):
+    """A folder does not hold what is needed to apply a model; the message says how to make it."""
+
+
+@dataclass(frozen=True)
+class AppliedModel:
+    """A trained model and, where it is to grade, its classifier and responsible codewords.
+
+    Attributes:
+        model: the network with its profile.
+        hash: which codebook counts (:func:`drlib.radiomics.histogram.codebook_hash`).
+        device: where it computes.
+        classifier: P(HGG) from counts; None where only features are asked for.
+        responsible: ``codewords`` by grade, ``background`` and the ``cohort`` they were found in; empty without a classifier.
+    """
+
+    model: TrainedModel
+    hash: str
+    device: str
+    classifier: GradeClassifier | None
+    responsible: dict[str, Any]
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What made a number: model, profile, software, and the cohort that the classifier was fitted to."""
+        profile = self.model.profile
+        cohort = {"trained_on": self.responsible["cohort"]} if self.responsible else {}
+        return {"model": self.hash, "profile": profile.name, "profile_hash": profile.hash, "drlib": version("drlib")} | cohort
+
+
+def open_applied_model(folder: Path | None, device: str = "cpu", graded: bool = False, results: Path = Path("results")) -> AppliedModel:
+    """Open a folder with a trained model; the newest below ``results`` where None is given.
+
+    Raises ModelFolderError where there is none, where ``graded`` is asked for and there is no classifier, or where classifier and
+    network do not belong together.
+    """
+    folder = Path(folder) if folder is not None else _newest_model(results)
+    if not (folder / "model.json").is_file():
+        raise ModelFolderError(f"{folder} holds no trained model (model.json). Make one with: drlib run --chapters 03")
+    if graded and not all((folder / name).is_file() for name in ("classifier.json", "responsible.json")):
+        raise ModelFolderError(
+            f"{folder} holds a network but no classifier (classifier.json, responsible.json). Make it with: drlib run --chapters 05"
+        )
+    model = load_model(folder, device)
+    responsible = json.loads((folder / "responsible.json").read_text(encoding="utf-8")) if graded else {}
+    applied = AppliedModel(
+        model, codebook_hash(model), device, load_classifier(folder / "classifier.json") if graded else None, responsible
+    )
+    if graded and {applied.classifier.codebook, responsible["codebook"]} != {applied.hash}:
+        raise ModelFolderError(f"{folder}: the classifier belongs to another network. Make it again with: drlib run --chapters 05")
+    return applied
+
+
+def extract_features(data: Path, applied: AppliedModel, progress: bool = False) -> tuple[pd.DataFrame, list[Problem]]:
+    """Count the codewords of every patient below ``data``.
+
+    Returns one row per patient that could be read, and the problems of the others. Columns: ``patient``, ``grade`` where the files
+    give one, ``codeword_000``... (K whole numbers that sum to ``n_slices`` x ``latent_positions``), provenance.
+    """
+    size, positions = applied.model.profile.quantizer.codebook_size, applied.model.profile.latent_size**2
+    problems: list[Problem] = []
+    rows = []
+    for patient, slices in _readable(data, applied, problems, progress):
+        counts = codeword_histogram(_encode(slices, applied), size)
+        row = {"patient": patient.id, "grade": patient.grade, **{f"codeword_{k:03d}": int(count) for k, count in enumerate(counts)}}
+        rows.append(row | {"n_slices": len(slices.images), "latent_positions": positions} | applied.provenance)
+    return pd.DataFrame(rows), problems
+
+
+def write_table(table: pd.DataFrame, out: Path) -> Path:
+    """Write a table as ``.parquet`` or ``.csv``, by the suffix of ``out``: all of it or nothing."""
+    write = table.to_parquet if out.suffix == ".parquet" else table.to_csv
+    return write_atomically(out, lambda path: write(path, index=False))
+
+
+def grade_patients(data: Path, applied: AppliedModel, out: Path, progress: bool = False) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Grade every patient below ``data`` and write what was found to ``out/<patient>``; return the findings and the problems.
+
+    Each folder holds ``grade.json``, ``report.html`` and, on the patient's own grid: ``segmentation.nii.gz`` (1 NET, 2 ED, 4 ET),
+    ``codewords.nii.gz`` (the code index at every voxel) and ``responsible_LGG.nii.gz``, ``responsible_HGG.nii.gz`` (L1 change of the
+    logits when the responsible codewords of that grade are replaced by the background's).
+    """
+    problems: list[Problem] = []
+    results = []
+    for patient, slices in _readable(data, applied, problems, progress):
+        findings = examine(patient, slices, applied)
+        folder = folder_name(patient.id)
+        results.append(_plain(findings, applied) | {"folder": folder})
+        _write_maps(findings, slices, out / folder)
+        write_json(out / folder / "grade.json", results[-1])
+        write_report(findings, applied.provenance, out / folder / "report.html")
+    return results, problems
+
+
+def examine(patient: Patient, slices: Slices, applied: AppliedModel) -> PatientFindings:
+    """Return everything the model says of one patient, slice by slice."""
+    codes = _encode(slices, applied)
+    counts = codeword_histogram(codes, applied.model.profile.quantizer.codebook_size)
+    table = pd.DataFrame([counts], index=[patient.id])
+    prediction = _decode(codes, applied)
+    codewords, background = applied.responsible["codewords"], applied.responsible["background"]
+    maps = {grade: _responsible_map(slices, applied, codewords[grade], background) for grade in GRADES}
+    return PatientFindings(
+        patient=patient.id,
+        known_grade=patient.grade,
+        p_hgg=float(predict_hgg(applied.classifier, table, applied.hash).iloc[0]),
+        slices=slices,
+        codes=codes.numpy(),
+        codebook=applied.model.network.quantizer.codebook.detach().cpu().numpy(),
+        background=background,
+        prediction=prediction,
+        responsible=maps,
+        n_responsible={grade: len(codewords[grade]) for grade in GRADES},
+        volumes_cm3={r: float(region_mask(prediction, r).sum() * slices.geometry.pixel_volume_mm3 / 1000) for r in REGIONS},
+        dice=None if slices.labels is None else dice_scores(prediction, slices.labels),
+    )
+
+
+def folder_name(patient: str) -> str:
+    """Return a patient's id as a folder name that cannot lead elsewhere, whatever a manifest says."""
+    return re.sub(r"[^\w.-]", "_", patient).lstrip(".") or "patient"
+
+
+def _newest_model(results: Path) -> Path:
+    found = sorted(results.glob("*/model/model.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ModelFolderError(f"no trained model below {results}/. Give one with --model, or make one with: drlib run")
+    return found[-1].parent
+
+
+def _readable(data: Path, applied: AppliedModel, problems: list[Problem], progress: bool) -> Iterator[tuple[Patient, Slices]]:
+    """Yield the patients of ``data`` with their slices, one at a time; what cannot be read is added to ``problems``."""
+    patients = find_patients(data)
+    profile = applied.model.profile
+    for patient, twins in zip(tqdm(patients, unit="patient", disable=not progress), find_duplicates(patients), strict=True):
+        if twins:
+            problems += [error.problem for error in twins]
+            continue
+        try:
+            slices = make_slices(load_patient(patient), profile.preprocessing, profile.cohort.spacing_mm)
+        except PatientError as error:
+            problems.append(error.problem)
+            continue
+        yield patient, slices
+
+
+def _encode(slices: Slices, applied: AppliedModel) -> torch.Tensor:
+    return torch.cat([codes.cpu() for _, codes in encode_slices(applied.model, slices.images, device=applied.device)])
+
+
+@torch.inference_mode()
+def _decode(codes: torch.Tensor, applied: AppliedModel, batch_size: int = 48) -> np.ndarray:
+    network = applied.model.network
+    batches = (network.decode(network.quantizer.lookup(batch.to(applied.device))) for batch in codes.split(batch_size))
+    return torch.cat([logits.argmax(1).to(torch.uint8).cpu() for logits in batches]).numpy()
+
+
+def _responsible_map(slices: Slices, applied: AppliedModel, codewords: list[int], background: int) -> np.ndarray:
+    if not codewords:
+        return np.zeros((len(slices.images), *slices.images.shape[2:]), np.float32)
+    return responsible_regions(applied.model, slices.images, codewords, background, device=applied.device)
+
+
+def _write_maps(findings: PatientFindings, slices: Slices, folder: Path) -> None:
+    maps = {"segmentation": FILE_LABELS[findings.prediction], "codewords": findings.codes.astype(np.int16)}
+    for name, values in maps.items():
+        write_nifti(folder / f"{name}.nii.gz", slices.geometry.restore(values), slices.geometry.affine, f"drlib {name}")
+    for grade, values in findings.responsible.items():
+        volume = slices.geometry.restore(values, order=1)
+        write_nifti(folder / f"responsible_{grade}.nii.gz", volume, slices.geometry.affine, f"drlib {grade}-responsible regions")
+
+
+def _plain(findings: PatientFindings, applied: AppliedModel) -> dict[str, Any]:
+    dice = findings.dice and {region: None if np.isnan(value) else float(value) for region, value in findings.dice.items()}
+    return {
+        "patient": findings.patient,
+        "p_hgg": findings.p_hgg,
+        "grade_in_files": findings.known_grade,
+        "volumes_cm3": findings.volumes_cm3,
+        "dice": dice,
+        "n_slices": len(findings.codes),
+        "responsible_codewords": applied.responsible["codewords"],
+        "research_only": True,
+        **applied.provenance,
+    }

@@ -1,0 +1,252 @@
+"""The command line ``drlib``: every capability of the project as one command, with help, progress, exit status and JSON on request.
+
+Exit status: 0 all is well, 1 something is wrong that the message explains, 2 the command was not understood. Modules that take long to
+import are imported by the command that needs them.
+"""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from drlib.errors import DeepRadiomicsError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown", help="""
+Deep radiomics: a codebook of glioma imaging phenotypes, from raw MRI to the tumour regions that a classifier relies on.
+
+**Reproduce the argument of the paper**, on synthetic patients or on your own: `drlib run`, then `drlib book`.
+
+**Apply a trained model to patients**: `drlib check`, then `drlib features` (codeword histograms) or `drlib grade` (maps and a report).
+
+DATA is a folder of BraTS-style patients, the folder of one patient, or a CSV manifest with the columns
+`patient, t1, t1ce, t2, flair, seg, grade` (the last two may be left out). Research only: not a medical device.
+""")  # fmt: skip
+
+
+class Variant(StrEnum):
+    """What the phantom cohort is for."""
+
+    standard = "standard"
+    null = "null"
+    planted_net = "planted-NET"
+    planted_ed = "planted-ED"
+    planted_et = "planted-ET"
+    site_shifted = "site-shifted"
+
+
+Profile = Annotated[
+    str, typer.Option(help="smoke (minutes), demo (a laptop) or paper (a GPU); switches follow behind '+', as in demo+paper")
+]
+Seed = Annotated[int, typer.Option(min=0, help="seed of every random draw")]
+Workers = Annotated[int, typer.Option(help="processes; -1 for one per core")]
+Data = Annotated[Path, typer.Argument(help="folder of patients, folder of one patient, or CSV manifest")]
+OwnData = Annotated[Path | None, typer.Option("--data", help="your patients instead of the phantom cohort: a folder or CSV manifest")]
+Results = Annotated[Path, typer.Option("--results", help="folder for results, one subfolder per profile, cohort and seed")]
+Model = Annotated[Path | None, typer.Option("--model", help="folder of a trained model; the newest under results/ if left out")]
+AsJson = Annotated[bool, typer.Option("--json", help="write the answer as JSON on standard output")]
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="folder to be made, in BraTS's layout")],
+    profile: Profile = "demo",
+    variant: Annotated[
+        Variant, typer.Option(help="standard; null: grade says nothing; planted-X: only region X carries it; site-shifted")
+    ] = Variant.standard,
+    seed: Seed = 0,
+    workers: Workers = -1,
+) -> None:
+    """Make the synthetic cohort as BraTS folders: same profile and seed, same bytes, whatever the number of workers.
+
+    Example: drlib phantom /tmp/cohort --profile smoke
+    """
+    from drlib.cohort.phantom import make_cohort
+    from drlib.profiles import load_profile
+
+    settings = load_profile(profile).cohort.model_copy(update={"variant": variant.value})
+    table = make_cohort(out, settings, seed, n_jobs=workers)
+    say(f"{len(table)} synthetic patients are in {out}")
+
+
+@app.command()
+def check(data: Data, as_json: AsJson = False, workers: Workers = -1) -> None:
+    """List every problem of a cohort: missing, truncated or damaged files, grids that differ, unknown labels, and more.
+
+    Exit status 0 only if there is no error (warnings are allowed). Example: drlib check /data/brats --json > problems.json
+    """
+    from drlib.cohort.validation import check_cohort
+
+    report = check_cohort(data, n_jobs=workers, progress=sys.stderr.isatty())
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_problems(report.to_table())
+        bad = sum(not patient.ok for patient in report.patients)
+        print(f"{len(report.patients)} patients, {bad} with errors")
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def features(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="table to be written: .parquet or .csv")],
+    model: Model = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Write the codeword histogram of every patient: one row each, with the columns that say where it comes from.
+
+    A patient that cannot be read is listed at the end; the others are written, and the exit status is 1.
+    Example: drlib features /data/brats --model results/demo-.../model --out features.parquet
+    """
+    from drlib.series.apply import extract_features, open_applied_model, write_table
+
+    check_suffix(out)
+    table, problems = extract_features(data, open_applied_model(model, device), progress=sys.stderr.isatty())
+    if len(table):
+        write_table(table, out)
+        say(f"{len(table)} patients are in {out}")
+    end_batch(problems)
+
+
+@app.command()
+def grade(
+    patient: Annotated[Path, typer.Argument(help="folder of one patient, of several, or CSV manifest")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the results, one subfolder per patient")],
+    model: Model = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Grade patients: probability, segmentation, codeword map and responsible regions as NIfTI, and a report to read.
+
+    The maps lie on the patient's own grid and open over the T1ce in any viewer. Example: drlib grade /data/brats/X --out graded
+    """
+    from drlib.series.apply import grade_patients, open_applied_model
+
+    results, problems = grade_patients(patient, open_applied_model(model, device, graded=True), out, progress=sys.stderr.isatty())
+    if as_json:
+        print_json({"patients": results, "problems": [problem.to_dict() for problem in problems]})
+    else:
+        for result in results:
+            print(f"{result['patient']:<28} P(HGG) = {result['p_hgg']:.3f}   {out / result['folder'] / 'report.html'}")
+    end_batch(problems)
+
+
+@app.command()
+def run(
+    profile: Profile = "demo",
+    data: OwnData = None,
+    results: Results = Path("results"),
+    seed: Seed = 0,
+    chapters: Annotated[str, typer.Option(help="only these and what they need, by number: 01,03")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="execute the chapters even where nothing changed (results are still reused)")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="chapters executed at the same time")] = 1,
+) -> None:
+    """Execute the notebooks in order; only those whose text, code, data or inputs changed since the last time.
+
+    Can be killed at any moment: the next call goes on. Example: drlib run --profile smoke --data /data/brats
+    """
+    from drlib.series.workflow import run_series
+
+    series = make_series(profile, data, results, seed)
+    outcomes = run_series(series, [number.strip() for number in chapters.split(",") if number.strip()], force, jobs, tell)
+    for outcome in outcomes:
+        tell(f"{outcome.name:<24} {outcome.state}")
+    if any(outcome.state in ("failed", "not run") for outcome in outcomes):
+        raise DeepRadiomicsError("the series is not complete; what failed is said above")
+    claims = series.publish_claims()
+    tell(f"executed notebooks: {shown(series.folder)}" + (f"; claims: {shown(claims)}" if claims else ""))
+
+
+@app.command()
+def book(profile: Profile = "demo", data: OwnData = None, results: Results = Path("results"), seed: Seed = 0) -> None:
+    """Build the site from the executed notebooks (after `drlib run` with the same options): build/html/index.html."""
+    from drlib.series.book import build_book
+
+    index = build_book(make_series(profile, data, results, seed), tell)
+    tell(f"the book: {shown(index)}")
+
+
+@app.command()
+def status(profile: Profile = "demo", data: OwnData = None, results: Results = Path("results"), seed: Seed = 0) -> None:
+    """Say which chapters are executed and up to date, and why the others are not."""
+    series = make_series(profile, data, results, seed)
+    for name in series.chapters:
+        print(f"{name:<24} {series.stale_reason(name) or 'up to date'}")
+
+
+@app.command()
+def version() -> None:
+    """Say the version."""
+    from importlib.metadata import version as installed
+
+    print(f"drlib {installed('drlib')}")
+
+
+def make_series(profile: str, data: Path | None, results: Path, seed: int) -> Any:
+    """Return the series of the project that the current folder belongs to."""
+    from drlib.series.run import project_root
+    from drlib.series.workflow import Series
+
+    root = project_root()
+    return Series(root, profile, None if data is None else shown(data.resolve(), root), shown(results.resolve(), root), seed)
+
+
+def shown(path: Path, folder: Path | None = None) -> str:
+    """Return a path relative to ``folder`` (the current one) where it lies below, as it is elsewhere."""
+    folder = folder or Path.cwd()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def check_suffix(out: Path) -> None:
+    """Refuse a table of unknown format before anything is computed."""
+    if out.suffix not in (".parquet", ".csv"):
+        raise typer.BadParameter(f"{out}: the table is written as .parquet or .csv", param_hint="--out")
+
+
+def end_batch(problems: list) -> None:
+    """Print a table of what went wrong in a batch and end with status 1; return if nothing did."""
+    if problems:
+        say("")
+        for problem in problems:
+            say(f"{problem.severity:<8} {problem.code:<18} {problem.message}")
+        say(f"{len(problems)} problems; the patients without one are done")
+        raise typer.Exit(1)
+
+
+def print_problems(table) -> None:
+    """Print one line per problem on standard output."""
+    for row in table.itertuples():
+        print(f"{row.severity:<8} {row.code:<18} {row.message}")
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on standard output."""
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+def tell(line: str) -> None:
+    """Print a line of progress on standard output, at once."""
+    print(line, flush=True)
+
+
+def say(line: str) -> None:
+    """Print a line for people on standard error, beside an answer on standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the command; a known error becomes its message and exit status 1."""
+    try:
+        app()
+    except DeepRadiomicsError as error:
+        say(f"drlib: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""One patient's findings as one HTML page with its pictures inside, to be read without the project and without a network."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from drlib.artifacts import write_atomically
+from drlib.cohort.preprocessing import Slices
+from drlib.figures.ablation import MAP_COLOURS, MAP_RANGE, standardise
+from drlib.figures.images import (
+    WINDOW_TEXT,
+    Panel,
+    largest_slice,
+    name_columns,
+    name_rows,
+    outline_labels,
+    show_image,
+    show_labels,
+    show_map,
+)
+from drlib.figures.segmentation import codeword_colours
+from drlib.figures.style import WIDTH_IN, figure_png, new_figure
+
+
+@dataclass(frozen=True)
+class PatientFindings:
+    """What a model says of one patient.
+
+    Attributes:
+        patient: id. ``known_grade``: from the files, or None.
+        p_hgg: probability of HGG.
+        slices: what the network saw.
+        codes: (S, h, w) code indices; ``codebook`` (K, D); ``background``: the background codeword.
+        prediction: (S, H, W) labels 0-3.
+        responsible: grade -> (S, H, W) L1 change of the logits when that grade's ``n_responsible`` codewords are replaced.
+        volumes_cm3: of the predicted regions.
+        dice: region -> Dice against the patient's own segmentation; None where there is none.
+    """
+
+    patient: str
+    known_grade: str | None
+    p_hgg: float
+    slices: Slices
+    codes: np.ndarray
+    codebook: np.ndarray
+    background: int
+    prediction: np.ndarray
+    responsible: dict[str, np.ndarray]
+    n_responsible: dict[str, int]
+    volumes_cm3: dict[str, float]
+    dice: dict[str, float] | None
+
+
+def write_report(findings: PatientFindings, provenance: dict[str, str], path: Path) -> Path:
+    """Write the page. Everything that comes from files (ids above all) is escaped."""
+    environment = Environment(loader=PackageLoader("drlib.series", "."), autoescape=True, undefined=StrictUndefined)
+    picture = base64.b64encode(figure_png(plot_findings(findings), dpi=110)).decode()
+    page = environment.get_template("report.html.j2").render(
+        findings=findings,
+        picture=picture,
+        provenance=provenance,
+        phantom=provenance["trained_on"] == "phantom",
+        window=WINDOW_TEXT,
+        slices=[index + 1 for index in slices_shown(findings.prediction)],
+        map_range=MAP_RANGE,
+    )
+    return write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+
+
+def slices_shown(prediction: np.ndarray) -> list[int]:
+    """Return the slice with the most predicted tumour and those half-way to its ends, inferior to superior."""
+    middle, tumour = largest_slice(prediction), np.flatnonzero((prediction > 0).any(axis=(1, 2)))
+    if not len(tumour):
+        return [middle]
+    return sorted({(int(tumour[0]) + middle) // 2, middle, (int(tumour[-1]) + middle + 1) // 2})
+
+
+def plot_findings(findings: PatientFindings) -> Figure:
+    """Show, for each slice: T1ce, FLAIR, the predicted regions, the codewords, and the responsible regions of HGG and LGG."""
+    indices = slices_shown(findings.prediction)
+    figure, axes = new_figure(len(indices) * (WIDTH_IN + 1.0) / 6 + 0.5, len(indices), 6, width_in=WIDTH_IN + 2.0, squeeze=False)
+    for row, index in zip(axes, indices, strict=True):
+        _draw_slice(row, findings, index)
+    name_columns(axes, ["T1ce", "FLAIR", "predicted regions", "codewords", "HGG regions", "LGG regions"])
+    name_rows(axes, [f"slice {index + 1}" for index in indices])
+    return figure
+
+
+def _draw_slice(row: np.ndarray, findings: PatientFindings, index: int) -> None:
+    prediction = findings.prediction[index]
+    geometry = findings.slices.geometry
+    pixel_mm = geometry.voxel_mm[0] * geometry.side / geometry.image_size
+    panel = Panel(findings.patient, findings.slices.images[index].astype(np.float32), prediction=prediction, pixel_mm=pixel_mm)
+    show_image(row[0], panel.image("t1ce"), panel)
+    show_image(row[1], panel.image("flair"))
+    show_labels(row[2], prediction, background=panel.image("flair"))
+    show_map(row[3], codeword_colours(findings.codebook, findings.background)[findings.codes[index]])
+    maps = standardise({grade: values[index].astype(np.float32) for grade, values in findings.responsible.items()})
+    for ax, grade in zip(row[4:], ("HGG", "LGG"), strict=True):
+        show_map(ax, maps[grade], cmap=MAP_COLOURS, vmin=MAP_RANGE[0], vmax=MAP_RANGE[1])
+        outline_labels(ax, prediction)
