@@ -1,0 +1,200 @@
+"""Responsible regions: what the decoder draws differently when the responsible codewords are taken away.
+
+The codewords are replaced by the background codeword in the index map, both index maps are decoded, and the regions are where the
+logits differ. Slices without any of the codewords do not change and are not decoded twice.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu
+from tqdm import tqdm
+
+from drlib.cohort.regions import GRADES, LABELS
+from drlib.cohort.slices import SliceStore
+from drlib.errors import DeepRadiomicsError
+from drlib.radiomics.histogram import encode_slices
+from drlib.segmentation.model import TrainedModel
+from drlib.segmentation.normalisation import EPSILON, SLOPE, NormalisedActivation
+
+ABLATED_REGIONS = LABELS[1:]  # NET, ED, ET
+
+
+class AblationError(DeepRadiomicsError):
+    """A codeword does not exist, or is to be replaced by itself."""
+
+
+def responsible_regions(
+    model: TrainedModel,
+    images: np.ndarray,
+    codewords: Sequence[int],
+    background: int,
+    batch_size: int = 48,
+) -> np.ndarray:
+    """Return maps (S, H, W), float32: per pixel the L1 change of the four logits when ``codewords`` are replaced together.
+
+    ``images`` (S, 4, H, W); ``background`` is the codeword put in their place (see ``background_codeword``). No codewords, or none
+    that occurs: zeros.
+
+    Source: paper, "Identification of responsible regions", Fig. 2b. Call it once per codeword for replacement one by one.
+    Caveat: regions are not where the codewords lie; a token reaches every pixel (see ``share_outside``).
+    """
+    return change_maps(model, encode_slices(model, images, batch_size=batch_size), codewords, background, batch_size)
+
+
+def change_maps(
+    model: TrainedModel,
+    codes: Tensor,
+    codewords: Sequence[int],
+    background: int,
+    batch_size: int = 48,
+) -> np.ndarray:
+    """Return ``responsible_regions`` of index maps (S, h, w) that are known already."""
+    replaced = replaced_tokens(model, codes, codewords, background)
+    side = model.profile.stride
+    maps = np.zeros((len(codes), codes.shape[1] * side, codes.shape[2] * side), dtype=np.float32)
+    touched = torch.nonzero(replaced.any(dim=2).any(dim=1))[:, 0]
+    for chosen in touched.split(batch_size):
+        original = decode_codes(model, codes[chosen])
+        ablated = decode_codes(model, codes[chosen].masked_fill(replaced[chosen], background))
+        maps[chosen.numpy()] = (original - ablated).abs().sum(dim=1).cpu().numpy()
+    return maps
+
+
+def replaced_tokens(model: TrainedModel, codes: Tensor, codewords: Sequence[int], background: int) -> Tensor:
+    """Return where ``codes`` (S, h, w) hold one of ``codewords``: boolean, same shape.
+
+    Raises AblationError where a codeword or the background is not in the codebook, or the background is to be replaced by itself.
+    """
+    size = model.profile.quantizer.codebook_size
+    unknown = [k for k in (*codewords, background) if not 0 <= k < size]
+    if unknown:
+        raise AblationError(f"the codebook has codewords 0 to {size - 1}, not {unknown}")
+    if background in codewords:
+        raise AblationError(f"codeword {background} is the background codeword; replacing it by itself says nothing")
+    return torch.isin(codes, torch.tensor(list(codewords), dtype=codes.dtype))
+
+
+def decode_codes(model: TrainedModel, codes: Tensor) -> Tensor:
+    """Return the logits (B, 4, H, W) of index maps (B, h, w)."""
+    model.network.eval()
+    with torch.inference_mode():
+        return model.network.decode(model.network.quantizer.lookup(codes.to(model.device)))
+
+
+def predict_labels(model: TrainedModel, codes: Tensor, batch_size: int = 48) -> np.ndarray:
+    """Return the segmentation (S, H, W), uint8, that the decoder draws from index maps (S, h, w)."""
+    batches = [decode_codes(model, batch).argmax(dim=1).to(torch.uint8).cpu() for batch in codes.split(batch_size)]
+    return torch.cat(batches).numpy()
+
+
+def region_values(maps: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Return ``mean`` (per voxel), ``sum`` and ``n_voxels`` of ``maps`` in NET, ED and ET of ``labels`` (both S, H, W).
+
+    Mean and sum are NaN where the patient has no voxel of a region.
+
+    Source: paper, Fig. 7, which gives sums; they grow with the region, so that means stand beside them.
+    """
+    counts = np.bincount(labels.ravel(), minlength=len(LABELS))[1 : len(LABELS)]
+    sums = np.bincount(labels.ravel(), weights=maps.ravel().astype(np.float64), minlength=len(LABELS))[1 : len(LABELS)]
+    sums = np.where(counts > 0, sums, np.nan)
+    means = sums / np.maximum(counts, 1)
+    return pd.DataFrame({"region": ABLATED_REGIONS, "mean": means, "sum": sums, "n_voxels": counts})
+
+
+def share_outside(maps: np.ndarray, replaced: Tensor) -> float:
+    """Return the share of the change in ``maps`` (S, H, W) outside the cells of the ``replaced`` tokens (S, h, w); NaN: no change.
+
+    Source: ours. A token's receptive field is nearly the slice, and group normalisation carries a change to every pixel.
+    """
+    total = maps.sum(dtype=np.float64)
+    side = maps.shape[1] // replaced.shape[1]
+    own = np.kron(replaced.numpy(), np.ones((1, side, side), dtype=bool))
+    return float(1 - maps[own].sum(dtype=np.float64) / total) if total > 0 else float("nan")
+
+
+def ablate_cohort(
+    model: TrainedModel,
+    store: SliceStore,
+    codewords_by_grade: Mapping[str, Sequence[int]],
+    background: int,
+    *,
+    patients: Sequence[str] | None = None,
+    batch_size: int = 48,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Ablate each patient's responsible codewords, those of a grade together, and measure the change in the tumour's regions.
+
+    Regions are the truth where there is one, else the model's own segmentation (column ``labels``: truth or prediction).
+
+    Returns a row per patient, ``responsible_for`` (LGG, HGG) and region: patient, grade (of the patient), responsible_for, region,
+    mean, sum, n_voxels, and for all three regions alike n_tokens (replaced), share_outside and labels. A grade without responsible
+    codewords has no rows.
+    """
+    patients = list(store.patients if patients is None else patients)
+    tables = []
+    for patient in tqdm(patients, desc="ablation", unit="patient", disable=not progress):
+        codes = encode_slices(model, store.images(patient), batch_size=batch_size)
+        truth = store.labels(patient)
+        labels = predict_labels(model, codes, batch_size) if truth is None else truth
+        for grade in GRADES:
+            if codewords_by_grade.get(grade):
+                measured = _measure(model, codes, labels, codewords_by_grade[grade], background, batch_size)
+                identity = {"patient": patient, "grade": store.grade(patient), "responsible_for": grade}
+                tables.append(measured.assign(**identity, labels="prediction" if truth is None else "truth"))
+    first = ["patient", "grade", "responsible_for", "region", "mean", "sum", "n_voxels", "n_tokens", "share_outside", "labels"]
+    return pd.concat(tables, ignore_index=True)[first] if tables else pd.DataFrame(columns=first)
+
+
+def _measure(
+    model: TrainedModel, codes: Tensor, labels: np.ndarray, codewords: Sequence[int], background: int, batch_size: int
+) -> pd.DataFrame:
+    maps = change_maps(model, codes, codewords, background, batch_size)
+    replaced = replaced_tokens(model, codes, codewords, background)
+    return region_values(maps, labels).assign(n_tokens=int(replaced.sum()), share_outside=share_outside(maps, replaced))
+
+
+def token_change(
+    model: TrainedModel,
+    code_map: Tensor,
+    cell: tuple[int, int],
+    background: int,
+    frozen_normalisation: bool = False,
+) -> np.ndarray:
+    """Return the map (H, W) of the L1 change of the logits when the one token at ``cell`` (row, column) of ``code_map`` (h, w) is replaced.
+
+    ``frozen_normalisation``: the normalisations keep the means and deviations of the unchanged slice, so that a change travels
+    through the convolutions alone.
+
+    Source: ours (how local is a responsible region?).
+    """
+    ablated = code_map.clone()
+    ablated[cell] = background
+    both = torch.stack([code_map, ablated])
+    with shared_normalisation(model) if frozen_normalisation else nullcontext():
+        logits = decode_codes(model, both)
+    return (logits[0] - logits[1]).abs().sum(dim=0).cpu().numpy()
+
+
+@contextmanager
+def shared_normalisation(model: TrainedModel) -> Iterator[None]:
+    """Let every group normalisation use, for all slices of a batch, the means and deviations of the first one."""
+    modules = [module for module in model.network.modules() if isinstance(module, NormalisedActivation)]
+    hooks = [module.register_forward_hook(_normalise_as_first) for module in modules]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _normalise_as_first(module: NormalisedActivation, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    (x,) = inputs
+    grouped = x.float().unflatten(1, (module.groups, -1))  # (B, groups, channels, H, W)
+    variance, mean = torch.var_mean(grouped[:1], dim=(2, 3, 4), keepdim=True, correction=0)
+    normalised = ((grouped - mean) / torch.sqrt(variance + EPSILON)).flatten(1, 2)
+    return leaky_relu(normalised * module.weight[:, None, None] + module.bias[:, None, None], SLOPE).to(output.dtype)

@@ -1,0 +1,203 @@
+"""The classifiers of the grade (Eq. 6), and their saved form: a row of coefficients that another lab can read and apply."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from drlib.artifacts import write_json
+from drlib.errors import DeepRadiomicsError
+from drlib.radiomics.statistics import check_grades
+from drlib.seeds import derive_seed
+
+Kind = Literal["raw-counts", "counts", "features", "majority"]
+
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # C, the inverse strength of the L2 penalty
+SIZES = (16, None)  # columns kept; None: all
+INNER_FOLDS = 3
+
+
+class GradingError(DeepRadiomicsError):
+    """Patients cannot be divided into folds, or a classifier does not fit the counts it is given."""
+
+
+class NestedLogistic(ClassifierMixin, BaseEstimator):
+    """L2 logistic regression of standardised columns, which chooses how many columns and how strong a penalty by itself.
+
+    Standardisation, ranking of the columns (by the difference of the two class means) and fit are repeated in each of three inner
+    folds for every size and penalty; the pair of the highest held-out log-likelihood is fitted to all. After ``fit``: ``coef_``
+    (one per column, 0 where left out) and ``intercept_`` in the units of the columns, ``size_`` and ``penalty_``.
+
+    Source: ours. With more codewords than patients, and most codewords showing healthy brain, an L2 penalty on all of them is
+    weaker than on the best few; where the grade shows in many codewords the larger size is chosen.
+    """
+
+    def __init__(self, sizes: tuple[int | None, ...] = SIZES, penalties: tuple[float, ...] = PENALTIES, seed: int = 0):
+        self.sizes, self.penalties, self.seed = sizes, penalties, seed
+
+    def fit(self, columns: np.ndarray, classes: np.ndarray) -> "NestedLogistic":
+        """Fit to (patients, columns) and their two classes."""
+        self.classes_ = np.unique(classes)
+        positive = classes == self.classes_[1]
+        self.size_, self.penalty_ = self._choose(columns, positive)
+        self.coef_, self.intercept_ = next(_fit_path(columns, positive, self.size_, [self.penalty_]))
+        return self
+
+    def decision_function(self, columns: np.ndarray) -> np.ndarray:
+        """Return the log odds of the second class."""
+        return columns @ self.coef_ + self.intercept_
+
+    def predict_proba(self, columns: np.ndarray) -> np.ndarray:
+        """Return (patients, 2) probabilities."""
+        probability = expit(self.decision_function(columns))
+        return np.column_stack([1 - probability, probability])
+
+    def predict(self, columns: np.ndarray) -> np.ndarray:
+        """Return the more probable class."""
+        return self.classes_[(self.decision_function(columns) > 0).astype(int)]
+
+    def _choose(self, columns: np.ndarray, positive: np.ndarray) -> tuple[int | None, float]:
+        losses = np.zeros((len(self.sizes), len(self.penalties)))
+        inner = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=self.seed % 2**32)
+        for training, held_out in inner.split(columns, positive):
+            for row, size in enumerate(self.sizes):
+                for column, (weights, constant) in enumerate(_fit_path(columns[training], positive[training], size, self.penalties)):
+                    log_odds = columns[held_out] @ weights + constant
+                    losses[row, column] += np.logaddexp(0, np.where(positive[held_out], -log_odds, log_odds)).sum()
+        row, column = np.unravel_index(losses.argmin(), losses.shape)
+        return self.sizes[row], self.penalties[column]
+
+
+def _fit_path(
+    columns: np.ndarray, positive: np.ndarray, size: int | None, penalties: tuple[float, ...] | list[float]
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield coefficients and intercept, in the units of the columns, for each penalty."""
+    centre, scale = columns.mean(axis=0), columns.std(axis=0)
+    varies = np.flatnonzero(scale > 1e-12)
+    standard = (columns[:, varies] - centre[varies]) / scale[varies]
+    difference = np.abs(standard[positive].mean(axis=0) - standard[~positive].mean(axis=0))
+    ranked = np.argsort(-difference, kind="stable")[:size]
+    kept, standard = varies[ranked], standard[:, ranked]
+    rotation = None
+    if standard.shape[1] > len(standard):  # a rotation, which an L2 penalty does not notice: n columns are enough
+        rotation = np.linalg.svd(standard, full_matrices=False)[2].T
+        standard = standard @ rotation
+    for penalty in penalties:
+        model = LogisticRegression(C=penalty, solver="newton-cholesky").fit(standard, positive)
+        weights = np.zeros(columns.shape[1])
+        weights[kept] = (model.coef_[0] if rotation is None else rotation @ model.coef_[0]) / scale[kept]
+        yield weights, float(model.intercept_[0] - weights @ centre)
+
+
+def classifier(kind: Kind, seed: int = 0) -> Pipeline:
+    """Return an unfitted pipeline; its class 1 is HGG.
+
+    ``raw-counts``: the paper's, counts as they are and L2 with C = 1. ``counts``: log(1 + count), then NestedLogistic. ``features``:
+    NestedLogistic on all columns as they are, for a few features such as log-volumes. ``majority``: always the commoner grade.
+
+    Source: paper, Eq. 6; ``counts`` is ours (counts span four decades, and their logarithm is what log-volumes are to volumes).
+    """
+    if kind == "majority":
+        return Pipeline([("logistic", DummyClassifier(strategy="prior"))])
+    if kind == "raw-counts":
+        rotate = PCA(svd_solver="full")  # an L2 penalty does not notice a rotation, and n columns are enough for n patients
+        return Pipeline([("rotate", rotate), ("logistic", LogisticRegression(C=1.0, solver="newton-cholesky", max_iter=1000))])
+    if kind == "features":
+        return Pipeline([("logistic", NestedLogistic(sizes=(None,), seed=seed))])
+    return Pipeline([("log", FunctionTransformer(np.log1p)), ("logistic", NestedLogistic(seed=seed))])
+
+
+@dataclass(frozen=True)
+class GradeClassifier:
+    """A fitted classifier as plain numbers: logit P(HGG) = intercept + sum of coefficient x feature, or x log(1 + feature).
+
+    ``transform`` says which. ``codebook`` is the hash of the network that made the counts (None for features no network made).
+    ``size`` and ``penalty``: columns kept and C, as chosen.
+    """
+
+    kind: Kind
+    features: tuple[str, ...]
+    transform: Literal["none", "log1p"]
+    coefficients: tuple[float, ...]
+    intercept: float
+    size: int | None
+    penalty: float
+    classes: tuple[str, str]
+    codebook: str | None
+    n_patients: int
+
+
+def fit_classifier(
+    features: pd.DataFrame, grades: pd.Series, kind: Kind = "counts", seed: int = 0, codebook: str | None = None
+) -> GradeClassifier:
+    """Fit the classifier to all patients, for patients to come; its worth is what ``cross_validate`` says, never its own fit.
+
+    ``codebook``: the hash of the network that made the counts (``CodewordCounts.codebook``). Raises StatisticsError for patients
+    without a grade.
+    """
+    grades = check_grades(features, grades)
+    if kind == "majority":
+        raise GradingError("the majority answer has no coefficients to save")
+    model = classifier(kind, derive_seed(seed, "inner", "all")).fit(features.to_numpy(dtype=float), (grades == "HGG").to_numpy())
+    linear = model[1:] if kind == "counts" else model
+    constant = linear.decision_function(np.zeros((1, features.shape[1])))[0]
+    logistic = model.named_steps["logistic"]
+    return GradeClassifier(
+        kind=kind,
+        features=tuple(map(str, features.columns)),
+        transform="log1p" if kind == "counts" else "none",
+        coefficients=tuple((linear.decision_function(np.eye(features.shape[1])) - constant).tolist()),
+        intercept=float(constant),
+        size=getattr(logistic, "size_", None),
+        penalty=float(getattr(logistic, "penalty_", 1.0)),
+        classes=("LGG", "HGG"),
+        codebook=codebook,
+        n_patients=len(features),
+    )
+
+
+def save_classifier(path: Path, fitted: GradeClassifier) -> Path:
+    """Write ``fitted`` as JSON."""
+    return write_json(Path(path), asdict(fitted))
+
+
+def load_classifier(path: Path) -> GradeClassifier:
+    """Read what ``save_classifier`` wrote. Raises GradingError where the file is not such a classifier."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        fitted = GradeClassifier(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise GradingError(f"{path} is not a saved grade classifier: {error}") from error
+    if len(fitted.features) != len(fitted.coefficients):
+        raise GradingError(f"{path} is damaged: it has {len(fitted.features)} features but {len(fitted.coefficients)} coefficients")
+    return fitted
+
+
+def predict_hgg(fitted: GradeClassifier, features: pd.DataFrame, codebook: str | None = None) -> pd.Series:
+    """Return P(HGG) of every row of ``features`` (columns in any order, named as fitted).
+
+    Raises GradingError where columns are missing or unknown, or the counts were made with another network than the classifier's.
+    """
+    if fitted.codebook is not None and codebook != fitted.codebook:
+        raise GradingError(
+            f"the classifier was fitted to counts of codebook {fitted.codebook}, these are of {codebook}: codeword numbers mean other "
+            "things there; count again with the classifier's own model, or fit a classifier to these counts"
+        )
+    named = features.set_axis(features.columns.map(str), axis=1)
+    if set(named.columns) != set(fitted.features):
+        raise GradingError(f"the classifier needs the {len(fitted.features)} columns {fitted.features[0]}, ...; the table has other ones")
+    values = named[list(fitted.features)].to_numpy(dtype=float)
+    values = np.log1p(values) if fitted.transform == "log1p" else values
+    return pd.Series(expit(values @ np.array(fitted.coefficients) + fitted.intercept), index=features.index, name="p_hgg")
