@@ -126,7 +126,7 @@ def _pieces(stored: bytes) -> Iterator[bytes]:
                 raise EOFError
             given = b""
             yield piece
-        rest = member.unused_data
+        rest = member.unused_data.lstrip(b"\0")  # zeros may pad a file to whole blocks
 
 
 def _ends_early(stored: bytes, content: bytearray, promise: _Promise | None) -> PatientError:
@@ -202,12 +202,12 @@ def write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray, descrip: str
     Booleans are stored as uint8, float16 as float32. Raises ValueError for another suffix or a type NIfTI does not have.
     """
     path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path}: the name of a NIfTI file ends in .nii or .nii.gz")
     voxels = np.asarray(voxels)
     voxels = voxels.astype(STORED_AS.get(voxels.dtype.char if voxels.dtype.kind == "f" else voxels.dtype.kind, voxels.dtype), copy=False)
     content = _header(voxels, affine, descrip) + voxels.tobytes(order="F")
-    if path.name.endswith(".gz"):
+    if path.suffix.lower() == ".gz":
         content = gzip.compress(content, compresslevel=1, mtime=0)
     return write_atomically(path, lambda temporary: temporary.write_bytes(content))
 

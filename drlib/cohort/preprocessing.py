@@ -218,4 +218,4 @@ def _resize(planes: torch.Tensor, size: int) -> torch.Tensor:
     """Resize (n, channels, h, w) to squares, bilinear; smoothed before shrinking."""
     if planes.shape[-2:] == (size, size):
         return planes
-    return F.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
+    return F.interpolate(planes, size=(size, size), mode="bilinear", antialias=size < max(planes.shape[-2:]))
