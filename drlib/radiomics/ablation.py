@@ -17,7 +17,7 @@ from tqdm import tqdm
 from drlib.cohort.regions import GRADES, LABELS
 from drlib.cohort.slices import SliceStore
 from drlib.errors import DeepRadiomicsError
-from drlib.radiomics.histogram import encode_slices
+from drlib.radiomics.histogram import encode_patient
 from drlib.segmentation.model import TrainedModel
 from drlib.segmentation.normalisation import EPSILON, SLOPE, NormalisedActivation
 
@@ -43,7 +43,7 @@ def responsible_regions(
     Source: paper, "Identification of responsible regions", Fig. 2b. Call it once per codeword for replacement one by one.
     Caveat: regions are not where the codewords lie; a token reaches every pixel (see ``share_outside``).
     """
-    return change_maps(model, encode_slices(model, images, batch_size=batch_size), codewords, background, batch_size)
+    return change_maps(model, encode_patient(model, images, batch_size=batch_size), codewords, background, batch_size)
 
 
 def change_maps(
@@ -138,7 +138,7 @@ def ablate_cohort(
     patients = list(store.patients if patients is None else patients)
     tables = []
     for patient in tqdm(patients, desc="ablation", unit="patient", disable=not progress):
-        codes = encode_slices(model, store.images(patient), batch_size=batch_size)
+        codes = encode_patient(model, store.images(patient), batch_size=batch_size)
         truth = store.labels(patient)
         labels = predict_labels(model, codes, batch_size) if truth is None else truth
         for grade in GRADES:

@@ -60,14 +60,14 @@ def count_codewords(
 ) -> CodewordCounts:
     """Count the codewords of every patient of ``store``, or of those named in ``patients``, on the model's device.
 
-    ``transform`` changes a batch of slices (B, 4, H, W) before it is encoded (see ``encode_slices``).
+    ``transform`` changes a batch of slices (B, 4, H, W) before it is encoded (see ``encode_patient``).
 
     Source: paper, Eq. 5.
     """
     patients = list(store.patients if patients is None else patients)
     size, rows, n_slices = model.profile.quantizer.codebook_size, [], []
     for patient in tqdm(patients, desc="codeword histograms", unit="patient", disable=not progress):
-        codes = encode_slices(model, store.images(patient), transform, batch_size)
+        codes = encode_patient(model, store.images(patient), transform, batch_size)
         rows.append(codeword_histogram(codes, size))
         n_slices.append(len(codes))
     index = pd.Index(patients, name="patient", dtype=object)
@@ -76,7 +76,7 @@ def count_codewords(
     return CodewordCounts(table, pd.Series(n_slices, index=index, name="n_slices"), positions, codebook_hash(model))
 
 
-def encode_slices(model: TrainedModel, images: np.ndarray, transform: Transform | None = None, batch_size: int = 48) -> Tensor:
+def encode_patient(model: TrainedModel, images: np.ndarray, transform: Transform | None = None, batch_size: int = 48) -> Tensor:
     """Return the index maps (S, h, w), int64 on the CPU, of slices (S, 4, H, W).
 
     Blank slices are encoded once, so that ``transform`` must act on each slice alone.
@@ -102,7 +102,7 @@ def background_codeword(model: TrainedModel, store: SliceStore, *, patients: Seq
         outside = _cells_outside(images, model.profile.stride)
         shown = np.flatnonzero(~outside.all(axis=(1, 2)))
         if len(shown):
-            codes = encode_slices(model, images[shown], batch_size=batch_size)
+            codes = encode_patient(model, images[shown], batch_size=batch_size)
             histogram += codeword_histogram(codes[torch.from_numpy(outside[shown])], size)
     if not histogram.any():
         raise HistogramError("no latent position lies entirely outside the brain, so that no codeword stands for the background")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from drlib.cohort.slices import SliceStore
 from drlib.profiles import GradingSettings, RobustnessSettings
 from drlib.radiomics.grading import METRICS, Kind, Protocol, draw_folds, fold_classifiers, grading_metrics
-from drlib.radiomics.histogram import codeword_histogram, encode_slices
+from drlib.radiomics.histogram import codeword_histogram, encode_patient
 from drlib.radiomics.statistics import check_grades
 from drlib.seeds import derive_seed
 from drlib.segmentation.model import TrainedModel
@@ -37,8 +37,8 @@ class Perturbation:
 class RobustnessResult:
     """What the perturbations did.
 
-    ``ratios``: patient, kind, magnitude, difference_ratio (0 to 2). ``performance``: kind, magnitude, mode, fold, n and the METRICS;
-    ``mode`` is ``frozen`` (fitted to clean counts of the training patients, applied to perturbed counts of the
+    ``ratios``: patient, kind, magnitude, difference_ratio (0 to 2). ``performance``: kind, magnitude, classifier, fold, n, METRICS;
+    ``classifier`` is ``frozen`` (fitted to clean counts of the training patients, applied to perturbed counts of the
     held-out ones) or ``refitted`` (fitted to perturbed counts too, as the authors' code does). ``counts``: the table of counts of
     every perturbation.
     """
@@ -84,7 +84,7 @@ def count_perturbed(
                 rows[perturbation].append(clean)
                 continue
             transform = perturbation if perturbation.magnitude else None
-            counted = codeword_histogram(encode_slices(model, images, transform, batch_size), model.profile.quantizer.codebook_size)
+            counted = codeword_histogram(encode_patient(model, images, transform, batch_size), model.profile.quantizer.codebook_size)
             rows[perturbation].append(counted)
             clean = counted if perturbation.magnitude == 0 else clean
     index = pd.Index(patients, name="patient", dtype=object)
@@ -142,7 +142,7 @@ def grade_perturbed(
     kind: Kind | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the grading METRICS per perturbation, fold and mode (``frozen``, ``refitted``), on the folds of ``cross_validate``.
+    """Return the grading METRICS per perturbation, fold and classifier (``frozen``, ``refitted``), on the folds of ``cross_validate``.
 
     A patient's perturbed counts are only ever graded by classifiers that saw neither these nor the patient's clean counts.
     """
@@ -160,16 +160,16 @@ def grade_perturbed(
         refitted = np.full(len(is_hgg), np.nan)
         for held_out, model, _ in fold_classifiers(values, is_hgg, folds, kind, seed):
             refitted[held_out] = model.predict_proba(values[held_out])[:, 1]
-        for mode, probabilities in (("frozen", frozen[perturbation]), ("refitted", refitted)):
-            rows += _fold_rows(perturbation, mode, probabilities, is_hgg, folds)
+        for classifier, probabilities in (("frozen", frozen[perturbation]), ("refitted", refitted)):
+            rows += _fold_rows(perturbation, classifier, probabilities, is_hgg, folds)
     return pd.DataFrame(rows)
 
 
-def _fold_rows(perturbation: Perturbation, mode: str, probabilities: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray) -> list[dict]:
+def _fold_rows(perturbation: Perturbation, classifier: str, probabilities: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray) -> list[dict]:
     rows = []
     for fold in np.unique(folds):
         chosen = folds == fold
         metrics = grading_metrics(probabilities[chosen, None], is_hgg[chosen], folds[chosen, None])
-        identity = {"kind": perturbation.kind, "magnitude": perturbation.magnitude, "mode": mode, "fold": int(fold)}
+        identity = {"kind": perturbation.kind, "magnitude": perturbation.magnitude, "classifier": classifier, "fold": int(fold)}
         rows.append(identity | {"n": int(chosen.sum())} | {metric: float(metrics[metric][0]) for metric in METRICS})
     return rows

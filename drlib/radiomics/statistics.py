@@ -41,7 +41,7 @@ class RegionComparison:
     """Do the regions of a tumour differ in one value per patient and region?
 
     ``pairs`` has one row per pair of regions: the Dunn p (independent samples, Bonferroni, as in the paper), and for the patients
-    that have all regions the number, the median difference a - b, the paired Wilcoxon p and the same after Holm.
+    that have all regions the number, the median difference first - second, the paired Wilcoxon p and the same after Holm.
     ``regions`` has n, mean, sd, median and the Shapiro-Wilk p of each region. ``highest`` is the region of the highest mean.
     """
 
@@ -213,7 +213,7 @@ def _pair_tests(samples: dict[str, np.ndarray], wide: pd.DataFrame) -> pd.DataFr
         difference = (wide[first] - wide[second]).to_numpy()
         wilcoxon = stats.wilcoxon(difference).pvalue if np.any(difference) else np.nan
         median = np.median(difference) if len(difference) else np.nan
-        rows.append({"region_a": first, "region_b": second, "dunn_p": dunn[i, j], "median_difference": median, "wilcoxon_p": wilcoxon})
+        rows.append({"first": first, "second": second, "dunn_p": dunn[i, j], "median_difference": median, "wilcoxon_p": wilcoxon})
     pairs = pd.DataFrame(rows)
     tested = pairs["wilcoxon_p"].notna()
     pairs["wilcoxon_p_holm"] = np.nan
