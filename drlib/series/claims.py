@@ -1,0 +1,81 @@
+"""The claims ledger: what the paper says, what this run found, and what follows.
+
+Each chapter records its claims; the verdict chapter gathers them into ``claims.json``.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import pandas as pd
+
+from drlib.artifacts import write_json
+from drlib.series.run import Run
+
+Verdict = Literal["holds", "holds with correction", "does not hold", "cannot be tested here"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the paper beside what was found.
+
+    Attributes:
+        id: stable name, for example ``grading_auc``.
+        claim: the statement in words.
+        paper: the published value; None where the paper gives none.
+        ours: the value of this run; None where it could not be computed.
+        interval: 95 % interval ``(low, high)`` of ``ours``; None where there is none.
+        n: number of patients behind ``ours``.
+        verdict: one of the four words; see :func:`judge`.
+    """
+
+    id: str
+    claim: str
+    paper: float | str | None
+    ours: float | str | None
+    interval: tuple[float, float] | None
+    n: int
+    verdict: Verdict
+
+
+def judge(paper: float | None, ours: float | None, interval: tuple[float, float] | None, better: Literal["higher", "lower"] = "higher") -> Verdict:
+    """Return ``holds`` where ours is at least as good as the published value or its interval reaches it.
+
+    ``cannot be tested here`` where either number is missing. Source: ours; the rule is printed in the verdict chapter.
+    """
+    if paper is None or ours is None or pd.isna(ours):
+        return "cannot be tested here"
+    low, high = interval if interval is not None else (ours, ours)
+    reached = high >= paper if better == "higher" else low <= paper
+    return "holds" if reached else "does not hold"
+
+
+def record_claims(run: Run, chapter: str, claims: Iterable[Claim]) -> pd.DataFrame:
+    """Write a chapter's claims to the run's folder and return them as a table."""
+    rows = [_plain(claim, run, chapter) for claim in claims]
+    write_json(run.folder / "claims" / f"{chapter}.json", rows)
+    return pd.DataFrame(rows)
+
+
+def gather_claims(run: Run) -> pd.DataFrame:
+    """Write ``claims.json`` from what the chapters recorded, in their order, and return it as a table."""
+    rows = [row for path in sorted((run.folder / "claims").glob("*.json")) for row in json.loads(path.read_text())]
+    write_json(run.folder / "claims.json", rows)
+    return pd.DataFrame(rows)
+
+
+def _plain(claim: Claim, run: Run, chapter: str) -> dict:
+    row = asdict(claim)
+    row["paper"], row["ours"] = _number(claim.paper), _number(claim.ours)
+    row["interval"] = None if claim.interval is None or pd.isna(claim.interval).any() else [float(x) for x in claim.interval]
+    row["n"] = int(claim.n)
+    head = {"id": row.pop("id"), "chapter": chapter}
+    verdict = row.pop("verdict")
+    return head | row | {"cohort": run.cohort_name, "profile": run.profile.name, "verdict": verdict}
+
+
+def _number(value: float | str | None) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return None if pd.isna(value) else float(value)

@@ -1,0 +1,101 @@
+"""Which patients and slices a figure shows: chosen by rule, never by hand, so that no example is picked for its looks.
+
+The rule: patients of each grade in the order of their tumour volume, taken at equal steps from small to large; of each the slice with the
+most tumour.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from drlib.cohort.slices import SliceStore
+from drlib.figures.ablation import AblationCase
+from drlib.figures.images import Panel, largest_slice
+from drlib.radiomics.ablation import responsible_regions, token_change
+from drlib.series.run import Run
+from drlib.series.stages import (
+    Ablation,
+    Cohort,
+    Segmentation,
+    open_cohort,
+    open_grading,
+    open_histograms,
+    open_model,
+    open_segmentation,
+    tumour_token,
+)
+
+
+def choose_patients(cohort: Cohort, per_grade: int, grades: Sequence[str] = ("HGG", "LGG")) -> list[str]:
+    """Return ``per_grade`` graded patients of each grade, at equal steps of tumour volume between the 20th and the 80th percentile."""
+    chosen = []
+    for grade in grades:
+        ordered = cohort.volumes[cohort.volumes["grade"] == grade].sort_values("WT").index
+        steps = np.linspace(0.2, 0.8, per_grade) if per_grade > 1 else [0.5]
+        chosen += [ordered[round(step * (len(ordered) - 1))] for step in steps]
+    return list(dict.fromkeys(chosen))
+
+
+def patient_panels(cohort: Cohort, patients: Sequence[str], segmentation: Segmentation | None = None) -> list[Panel]:
+    """Return the slice with the most tumour of each patient; with the prediction where ``segmentation`` is given."""
+    return [_panel(cohort.grading, patient, segmentation) for patient in patients]
+
+
+def example_patients(cohort: Cohort, per_grade: int = 3) -> list[Panel]:
+    """Return panels of patients of both grades."""
+    return patient_panels(cohort, choose_patients(cohort, per_grade))
+
+
+def segmentation_examples(cohort: Cohort, segmentation: Segmentation, per_grade: int = 2) -> tuple[list[Panel], list[float]]:
+    """Return panels with predictions, and each patient's whole-tumour Dice in three dimensions."""
+    patients = choose_patients(cohort, per_grade)
+    return patient_panels(cohort, patients, segmentation), [float(segmentation.dice.loc[patient, "WT"]) for patient in patients]
+
+
+def index_map_examples(cohort: Cohort, segmentation: Segmentation) -> tuple[list[Panel], list[np.ndarray], np.ndarray]:
+    """Return panels of one patient per grade, their index maps (h, w), and the codebook (K, D)."""
+    panels = patient_panels(cohort, choose_patients(cohort, 1))
+    network = segmentation.model.network.eval()
+    with torch.inference_mode():
+        codes = [network.encode_to_codes(_batch(panel.images[None]))[0].numpy() for panel in panels]
+    return panels, codes, network.quantizer.codebook.detach().numpy()
+
+
+def ablation_examples(run: Run, grade: str, n: int = 4) -> list[AblationCase]:
+    """Return ``n`` patients of ``grade`` with the maps of both grades' responsible codewords."""
+    cohort, segmentation, background = open_cohort(run), open_segmentation(run), open_histograms(run).background
+    by_grade, cases = open_grading(run).by_grade, []
+    for panel in patient_panels(cohort, choose_patients(cohort, n, (grade,)), segmentation):
+        images = panel.images[None]
+        cases.append(
+            AblationCase(panel, {name: responsible_regions(segmentation.model, images, chosen, background)[0] for name, chosen in by_grade.items()})
+        )
+    return cases
+
+
+def locality_example(run: Run, ablation: Ablation) -> tuple[np.ndarray, tuple[int, int], int, pd.DataFrame, Panel]:
+    """Return the map of one replaced token, its cell, the stride, the shares outside of all measured tokens, and the slice."""
+    cohort, model = open_cohort(run), open_model(run)
+    panel = patient_panels(cohort, choose_patients(cohort, 1, ("HGG",)))[0]
+    code_map, cell = tumour_token(model, cohort.grading, panel.patient)
+    change = token_change(model, code_map, cell, open_histograms(run).background)
+    return change, cell, model.profile.stride, ablation.locality, panel
+
+
+def _panel(store: SliceStore, patient: str, segmentation: Segmentation | None) -> Panel:
+    images, labels, geometry = store.images(patient), store.labels(patient), store.geometry(patient)
+    index = largest_slice(labels)
+    prediction = None if segmentation is None else _segment(segmentation, images[index])
+    pixel_mm = float(np.sqrt(geometry.pixel_volume_mm3 / geometry.spacing_mm))
+    return Panel(patient, images[index], labels[index], prediction, store.grade(patient), pixel_mm)
+
+
+def _segment(segmentation: Segmentation, image: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return segmentation.model.network.eval()(_batch(image[None])).logits.argmax(1)[0].numpy().astype(np.uint8)
+
+
+def _batch(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).float()
