@@ -1,1 +1,46 @@
-"""figures"""
+"""Every figure of the book: results in, ``Figure`` out, one style. Nothing here reads from disk or computes a result."""
+
+from drlib.figures.ablation import AblationCase, plot_locality, plot_region_values, plot_responsible_regions
+from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
+from drlib.figures.grading import plot_calibration, plot_confusion, plot_models, plot_probabilities, plot_roc
+from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
+from drlib.figures.images import Panel, largest_slice, tumour_panel
+from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
+from drlib.figures.responsible import plot_responsible, plot_screening
+from drlib.figures.robustness import plot_difference_ratios, plot_performance
+from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
+from drlib.figures.verdict import plot_verdict, verdict_table
+
+__all__ = [
+    "AblationCase",
+    "Panel",
+    "compare_with_table_1",
+    "largest_slice",
+    "plot_calibration",
+    "plot_codewords_by_grade",
+    "plot_confusion",
+    "plot_difference_ratios",
+    "plot_dice",
+    "plot_histograms",
+    "plot_index_maps",
+    "plot_locality",
+    "plot_loss_arrows",
+    "plot_models",
+    "plot_patients",
+    "plot_performance",
+    "plot_probabilities",
+    "plot_quantizer",
+    "plot_quantizer_steps",
+    "plot_region_values",
+    "plot_responsible",
+    "plot_responsible_regions",
+    "plot_roc",
+    "plot_screening",
+    "plot_segmentations",
+    "plot_training",
+    "plot_usage",
+    "plot_verdict",
+    "plot_volumes",
+    "tumour_panel",
+    "verdict_table",
+]

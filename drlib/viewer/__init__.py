@@ -1,1 +1,7 @@
-"""viewer"""
+"""Widgets of the notebooks, each alive in a page without a kernel too, and the library's source beside its equation."""
+
+from drlib.viewer.quantizer import quantizer_widget
+from drlib.viewer.slices import slice_browser
+from drlib.viewer.source import show_source
+
+__all__ = ["quantizer_widget", "show_source", "slice_browser"]

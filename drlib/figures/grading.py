@@ -1,0 +1,239 @@
+"""Figures of grading: ROC, each patient's probability, both confusion conventions, models side by side, calibration.
+
+All of them show out-of-fold probabilities: a patient's P(HGG) comes from classifiers that never saw this patient. The numbers written
+into a figure are those of the result's summary, so that figure and text agree.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import beta
+
+from drlib.cohort.regions import GRADES
+from drlib.figures.style import (
+    GRADE_COLOURS,
+    GRADE_MARKERS,
+    INK,
+    PAPER_MARKER,
+    QUIET,
+    figure_and_axes,
+    grade_handles,
+    grid_lines,
+    new_figure,
+    paper_handle,
+    styled,
+)
+from drlib.seeds import generator
+
+if TYPE_CHECKING:
+    from drlib.radiomics.grading import GradingResult
+
+
+PAPER_GRADING = {  # mean, standard deviation over five folds; Source: the paper, Results (LGG positive, see the deviations page)
+    "accuracy": (0.90, 0.03),
+    "ppv_LGG": (0.82, 0.13),
+    "sensitivity_LGG": (0.73, 0.08),
+    "specificity_LGG": (0.95, 0.04),
+    "npv_LGG": (0.93, 0.01),
+}
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "brier": "Brier score",
+    "ppv": "precision",
+    "sensitivity": "recall (sensitivity)",
+    "specificity": "specificity",
+    "npv": "negative predictive value",
+}
+OTHER_LINES = (("#8A5A00", "--"), ("#5B6BB5", "-."), ("#4B7A47", ":"))
+
+
+@styled
+def plot_roc(result: "GradingResult", others: "Mapping[str, GradingResult] | None" = None, ax: Axes | None = None) -> Figure:
+    """Show the ROC curve of P(HGG) with its 95 % band; the area is the same with LGG positive.
+
+    Curve: mean over repeats of the curve of all patients. Band: bootstrap over patients within each grade (500 draws). ``others``:
+    further models, by name, as thin lines. Source: ours; the paper gives no ROC.
+    """
+    figure, ax = figure_and_axes(ax, 4.3, width_in=5.4)
+    axis = np.linspace(0, 1, 201)
+    random = generator(0, "figures", "roc")
+    draws = mean_roc(result, axis, _weights(result.grades, random, 500))
+    ax.fill_between(axis, *np.percentile(draws, (2.5, 97.5), axis=0), color=INK, alpha=0.15, linewidth=0)
+    ax.plot(axis, mean_roc(result, axis)[0], color=INK, label=f"codewords: {_auc_text(result)}")
+    for (name, other), (colour, line) in zip((others or {}).items(), OTHER_LINES, strict=False):
+        ax.plot(axis, mean_roc(other, axis)[0], color=colour, linestyle=line, linewidth=1.5, label=f"{name}: {_auc_text(other)}")
+    ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="chance: AUC 0.50")
+    ax.set(xlabel="share of LGG called HGG (1 − specificity)", ylabel="share of HGG called HGG (sensitivity)")
+    ax.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    ax.legend(loc="lower right", fontsize=8.5)
+    grid_lines(ax, "both")
+    return figure
+
+
+@styled
+def plot_probabilities(result: "GradingResult", ax: Axes | None = None) -> Figure:
+    """Show P(HGG) of every patient, sorted: the mean and the range over the repeats of cross-validation. Source: ours."""
+    figure, ax = figure_and_axes(ax, 3.4)
+    table, grades = result.probabilities, result.grades
+    mean = table.mean(axis=1).sort_values()
+    rank = pd.Series(np.arange(1, len(mean) + 1), index=mean.index)
+    for grade in GRADES:
+        chosen, colour = mean.index[grades[mean.index] == grade], GRADE_COLOURS[grade]
+        low, high = table.loc[chosen].min(axis=1), table.loc[chosen].max(axis=1)
+        ax.vlines(rank[chosen], low, high, color=colour, alpha=0.35, linewidth=1.6)
+        ax.plot(rank[chosen], mean[chosen], GRADE_MARKERS[grade], color=colour, markersize=4.5, markeredgewidth=0)
+    ax.axhline(0.5, color=QUIET, linewidth=1, linestyle="--")
+    ax.set(xlabel="patient, by probability (rank)", ylabel="P(HGG), out of fold (0 to 1)", ylim=(-0.03, 1.03), xlim=(0, len(mean) + 1))
+    ax.text(len(mean), 0.48, "called LGG below", fontsize=8, color=QUIET, va="top", ha="right")
+    ax.legend(handles=grade_handles(_n(grades)), loc="upper left")
+    return figure
+
+
+@styled
+def plot_confusion(result: "GradingResult") -> Figure:
+    """Show the same counts under both conventions: LGG positive (as the published numbers must be), HGG positive (as the text says).
+
+    Counts are means over the repeats. Source: the paper, Methods (classification models); that both are shown is ours.
+    """
+    figure, axes = new_figure(4.0, 1, 2)
+    calls = result.probabilities > 0.5
+    for ax, positive in zip(axes, GRADES, strict=True):
+        truth = (result.grades == positive).to_numpy()[:, None]
+        call = calls.to_numpy() if positive == "HGG" else ~calls.to_numpy()
+        _draw_confusion(ax, confusion_counts(truth, call), positive, result.summary)
+    return figure
+
+
+@styled
+def plot_models(results: "Mapping[str, GradingResult]", metrics: tuple[str, ...] = ("accuracy", "auc"), paper: bool = True) -> Figure:
+    """Compare models on the same patients: one row each, estimate and 95 % interval per metric; the paper's accuracy as a mark.
+
+    Intervals of different models overlap more than their difference is uncertain, for the patients are the same: see
+    :func:`drlib.radiomics.grading.compare_models`. Source: ours.
+    """
+    figure, axes = new_figure(1.35 + 0.36 * len(results), 1, len(metrics), sharey=True, squeeze=False)
+    rows = np.arange(len(results))[::-1]
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        values = np.array([result.summary.loc[metric, ["estimate", "low", "high"]] for result in results.values()], float)
+        _draw_models(ax, rows, values)
+        ax.set_xlabel(f"{metric_name(metric)} (0 to 1), 95 % interval")
+    axes[0, 0].set_yticks(rows, list(results))
+    if paper and "accuracy" in metrics:
+        ax, published = axes[0, metrics.index("accuracy")], PAPER_GRADING["accuracy"][0]
+        ax.axvline(published, color="black", linewidth=1, linestyle=":", zorder=0)
+        ax.plot(published, len(results) - 0.45, clip_on=False, markersize=6, **PAPER_MARKER)
+        ax.legend(handles=[paper_handle(f"paper: {published:.2f}")], loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+    return figure
+
+
+@styled
+def plot_calibration(result: "GradingResult", bins: int = 6, ax: Axes | None = None) -> Figure:
+    """Show whether of patients given P(HGG) = p a share p is HGG: groups of equal size with exact (Clopper-Pearson) 95 % intervals.
+
+    A patient's p is the mean over repeats; the ticks at the edges are the patients. Source: ours.
+    """
+    figure, ax = figure_and_axes(ax, 4.6, width_in=5.4)
+    score, positive = result.probabilities.mean(axis=1).to_numpy(), (result.grades == "HGG").to_numpy()
+    groups = [group for group in np.array_split(np.argsort(score, kind="stable"), bins) if len(group)]
+    x, y = np.array([(score[group].mean(), positive[group].mean()) for group in groups]).T
+    low, high = np.array([binomial_interval(int(positive[group].sum()), len(group)) for group in groups]).T
+    ax.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1, label="perfect calibration")
+    ax.vlines(x, low, high, color=INK, linewidth=1.6)
+    ax.plot(x, y, "o-", color=INK, markersize=6, linewidth=1, label=f"{len(groups)} groups of about {len(score) // len(groups)} patients")
+    for grade, height in (("HGG", 1.04), ("LGG", -0.04)):
+        shown = score[positive == (grade == "HGG")]
+        ax.plot(shown, np.full(len(shown), height), "|", color=GRADE_COLOURS[grade], markersize=7, alpha=0.7)
+    ax.set(xlabel="P(HGG), out of fold (mean of the group)", ylabel="share that is HGG (0 to 1)")
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.08, 1.08), aspect="equal", title=f"Brier score {result.summary.loc['brier', 'estimate']:.3f}")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    grid_lines(ax, "both")
+    return figure
+
+
+def metric_name(metric: str) -> str:
+    """Return the words for a metric (``sensitivity_LGG`` -> ``recall (sensitivity)``)."""
+    return METRIC_NAMES[metric.removesuffix("_LGG").removesuffix("_HGG")]
+
+
+def mean_roc(result: "GradingResult", axis: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the sensitivity at each false-positive share of ``axis``, averaged over repeats: one row per row of ``weights``.
+
+    ``weights`` (draws, patients): how often a patient counts; None counts each once.
+    """
+    positive = (result.grades == "HGG").to_numpy()
+    weights = np.ones((1, len(positive))) if weights is None else weights
+    curves = np.zeros((len(weights), len(axis)))
+    for score in result.probabilities.to_numpy().T:
+        order = np.argsort(-score, kind="stable")
+        last = np.append(np.diff(score[order]) != 0, True)  # of equal scores only the end of the run is a point
+        true, false = (np.cumsum(weights[:, order] * wanted, axis=1)[:, last] for wanted in (positive[order], ~positive[order]))
+        pairs = zip(true / true[:, -1:], false / false[:, -1:], strict=True)
+        curves += [np.interp(axis, np.append(0, f), np.append(0, t)) for t, f in pairs]
+    return curves / result.probabilities.shape[1]
+
+
+def confusion_counts(truth: np.ndarray, call: np.ndarray) -> dict[str, float]:
+    """Return tp, fn, fp, tn of boolean arrays (patients, repeats): means over the repeats."""
+    cells = {"tp": truth & call, "fn": truth & ~call, "fp": ~truth & call, "tn": ~truth & ~call}
+    return {name: float(cell.sum(axis=0).mean()) for name, cell in cells.items()}
+
+
+def binomial_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact (Clopper-Pearson) interval of a share."""
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n - hits + 1))
+    return low, 1.0 if hits == n else float(beta.ppf(1 - tail, hits + 1, n - hits))
+
+
+def _n(grades: pd.Series) -> dict[str, int]:
+    return {grade: int((grades == grade).sum()) for grade in GRADES}
+
+
+def _auc_text(result: "GradingResult") -> str:
+    return f"AUC {_with_interval(result.summary.loc['auc'])}"
+
+
+def _with_interval(row: pd.Series) -> str:
+    return f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if np.isfinite(row["estimate"]) else "–"
+
+
+def _weights(grades: pd.Series, random: np.random.Generator, draws: int) -> np.ndarray:
+    weights = np.zeros((draws, len(grades)))
+    for grade in GRADES:
+        chosen = (grades == grade).to_numpy()
+        weights[:, chosen] = random.multinomial(chosen.sum(), np.full(chosen.sum(), 1 / chosen.sum()), size=draws)
+    return weights
+
+
+def _draw_models(ax: Axes, rows: np.ndarray, values: np.ndarray) -> None:
+    for row, (estimate, low, high) in zip(rows, values, strict=True):
+        ax.hlines(row, low, high, color=INK, linewidth=2)
+        ax.plot(estimate, row, "o", color=INK, markersize=6)
+        end = estimate if np.isnan(high) else max(high, estimate)
+        text = ax.annotate(f"{estimate:.2f}", (end, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+    lowest = np.nanmin(values)
+    ax.set(ylim=(-0.6, len(rows) - 0.4), xlim=(max(0.0, min(0.5, np.floor(20 * lowest) / 20) - 0.02), 1.07))
+    grid_lines(ax, "x")
+
+
+def _draw_confusion(ax: Axes, counts: dict[str, float], positive: str, summary: pd.DataFrame) -> None:
+    negative = GRADES[1 - GRADES.index(positive)]
+    cells = np.array([[counts["tp"], counts["fn"]], [counts["fp"], counts["tn"]]])
+    ax.imshow(cells, cmap="Greys", vmin=0, vmax=1.8 * max(cells.max(), 1))
+    for (row, column), name in zip(np.ndindex(2, 2), ("TP", "FN", "FP", "TN"), strict=True):
+        ax.text(column, row, f"{cells[row, column]:.4g}\n{name}", ha="center", va="center", fontsize=11, fontweight="bold")
+    ax.set_xticks([0, 1], [f"called {positive}", f"called {negative}"])
+    ax.set_yticks([0, 1], [positive, negative])
+    ax.spines[:].set_visible(False)
+    ax.set_title(f"{positive} positive", color=GRADE_COLOURS[positive], loc="center")
+    ax.set_ylabel("true grade")
+    rates = [(metric_name(rate), summary.loc[f"{rate}_{positive}"]) for rate in ("ppv", "sensitivity", "specificity", "npv")]
+    lines = [f"{name} {_with_interval(rate)}" for name, rate in rates]
+    ax.set_xlabel("\n".join(lines), fontsize=8.5, labelpad=8)

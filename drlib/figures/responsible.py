@@ -1,0 +1,112 @@
+"""Figures of the responsible codewords: which they are, how strongly each speaks for a grade, and what the tests said of all others."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from drlib.cohort.regions import GRADES
+from drlib.figures.style import GRADE_COLOURS, GRADE_MARKERS, INK, QUIET, figure_and_axes, grade_handles, grid_lines, new_figure, styled
+
+
+@styled
+def plot_responsible(table: pd.DataFrame, n: int = 12) -> Figure:
+    """Show responsible codewords as a forest: mean count by grade, AUC of the count alone, coefficient, how stably selected.
+
+    ``table``: what :func:`drlib.radiomics.responsible.find_responsible` returns. Responsible codewords are filled; where there are fewer
+    than ``n``, the next by rank test follow below the line, hollow. Source: the paper, Results (identification of responsible vectors).
+    """
+    shown = _first(table, n)
+    figure, axes = new_figure(1.6 + 0.27 * len(shown), 1, 4, sharey=True, width_ratios=(1.3, 1, 1, 0.8))
+    rows = np.arange(len(shown))[::-1]
+    _draw_means(axes[0], shown, rows)
+    _draw_points(axes[1], shown["auc"], shown, rows, 0.5)
+    axes[1].set(xlabel="AUC of the count alone\n(0.5: no difference)", xlim=(-0.02, 1.02), title="separates")
+    _draw_points(axes[2], shown["coefficient"], shown, rows, 0.0)
+    reach = 1.25 * (np.nanmax(shown["coefficient"].abs()) if shown["coefficient"].notna().any() else 1.0)
+    axes[2].set(xlabel="log odds of HGG\nper SD of log(1 + count)", xlim=(-reach, reach), title="coefficient")
+    _draw_points(axes[3], shown["selected_share"], shown, rows, 0.0)
+    axes[3].set(xlabel="share of half-cohorts\nthat select it (0 to 1)", xlim=(-0.02, 1.05), title="stability")
+    for ax in axes:
+        ax.axhline(len(shown) - int(shown["responsible"].sum()) - 0.5, color=INK, linewidth=0.8)
+    axes[0].set_yticks(rows, [str(codeword) for codeword in shown.index])
+    axes[0].set(ylabel="codeword", ylim=(-0.7, len(shown) - 0.3))
+    title = "filled, above the line: responsible; hollow: next by rank test, not responsible"
+    figure.legend(handles=_direction_handles(), loc="outside lower center", ncols=2, title=title, title_fontsize=8.5)
+    return figure
+
+
+@styled
+def plot_screening(table: pd.DataFrame, level: float = 0.05, ax: Axes | None = None) -> Figure:
+    """Show every codeword's AUC against its rank-sum p, with the nominal level and what Benjamini-Hochberg lets through.
+
+    ``table``: columns ``auc``, ``rank_p``, ``q``, ``direction``, ``responsible``. Points above the dashed line pass ``level`` uncorrected;
+    points above the solid line pass at that false-discovery rate. Source: ours.
+    """
+    figure, ax = figure_and_axes(ax, 3.9)
+    tested = table[table["rank_p"].notna()]
+    height = -np.log10(tested["rank_p"].clip(lower=1e-300))
+    for grade, chosen in ((grade, tested["direction"] == grade) for grade in GRADES):
+        colour = np.where(tested.loc[chosen, "q"] < level, GRADE_COLOURS[grade], "#B6BCC6")
+        ax.scatter(tested.loc[chosen, "auc"], height[chosen], c=colour, marker=GRADE_MARKERS[grade], s=20, linewidth=0)
+    kept = tested["responsible"].astype(bool)
+    ax.scatter(tested.loc[kept, "auc"], height[kept], s=85, facecolor="none", edgecolor=INK, linewidth=1.3)
+    for codeword in tested.index[kept]:
+        ax.annotate(str(codeword), (tested.loc[codeword, "auc"], height[codeword]), xytext=(7, 3), textcoords="offset points", fontsize=8)
+    _draw_levels(ax, tested, level)
+    ax.set(
+        xlabel="AUC of the count alone (below 0.5: more in LGG, above: more in HGG)",
+        ylabel="−log₁₀ p, rank-sum test",
+        xlim=(0, 1),
+        ylim=(0, None),
+    )
+    below = int((tested["q"] < level).sum())
+    ax.set_title(f"{below} of {len(tested)} codewords below a false-discovery rate of {level:g}; {kept.sum()} responsible (ringed)")
+    grid_lines(ax)
+    return figure
+
+
+def _first(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    keep = table["responsible"].astype(bool)
+    rest = table[~keep].nsmallest(max(n - int(keep.sum()), 0), "rank_p")
+    return pd.concat([table[keep].sort_values("auc", ascending=False), rest.sort_values("auc", ascending=False)])
+
+
+def _direction_handles() -> list:
+    handles = grade_handles()
+    for handle in handles:
+        handle.set_label(f"more frequent in {handle.get_label()}")
+    return handles
+
+
+def _draw_means(ax: Axes, shown: pd.DataFrame, rows: np.ndarray) -> None:
+    ax.hlines(rows, shown["mean_LGG"], shown["mean_HGG"], color="#C3C8D0", linewidth=1.4, zorder=1)
+    for grade in GRADES:
+        for row, mean, keep in zip(rows, shown[f"mean_{grade}"], shown["responsible"], strict=True):
+            _draw_point(ax, mean, row, grade, keep)
+    ax.set_xscale("symlog", linthresh=1)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set(xlabel="mean count per volume\n(linear below 1)", xlim=(0, None), title="how often")
+    grid_lines(ax, "x")
+
+
+def _draw_points(ax: Axes, values: pd.Series, shown: pd.DataFrame, rows: np.ndarray, reference: float) -> None:
+    ax.axvline(reference, color=QUIET, linewidth=1, linestyle=":")
+    for row, value, grade, keep in zip(rows, values, shown["direction"], shown["responsible"], strict=True):
+        if np.isfinite(value):
+            ax.plot([reference, value], [row, row], color=GRADE_COLOURS[grade], linewidth=1.4, alpha=0.6)
+            _draw_point(ax, value, row, grade, keep)
+    grid_lines(ax, "x")
+
+
+def _draw_point(ax: Axes, x: float, row: float, grade: str, filled: bool) -> None:
+    colour = GRADE_COLOURS[grade]
+    ax.plot(x, row, GRADE_MARKERS[grade], color=colour, markerfacecolor=colour if filled else "white", markersize=6.5)
+
+
+def _draw_levels(ax: Axes, tested: pd.DataFrame, level: float) -> None:
+    ax.axhline(-np.log10(level), color=QUIET, linewidth=1, linestyle="--", label=f"p = {level:g}, uncorrected")
+    passed = tested.loc[tested["q"] < level, "rank_p"]
+    if len(passed):
+        ax.axhline(-np.log10(max(passed.max(), 1e-300)), color=QUIET, linewidth=1, label=f"false-discovery rate {level:g}")
+    ax.legend(loc="upper center")
