@@ -75,6 +75,12 @@ def test_hidden_files_and_other_images_are_no_patients(tmp_path):
     assert [p.id for p in find_patients(tmp_path)] == ["A"]
 
 
+def test_a_link_that_leads_in_a_circle_is_not_followed(tmp_path):
+    write_patient(tmp_path / "A", "A")
+    (tmp_path / "A" / "again").symlink_to(tmp_path)
+    assert [p.id for p in find_patients(tmp_path)] == ["A"]
+
+
 def test_two_files_for_one_place_are_remembered(tmp_path):
     folder = write_patient(tmp_path / "A", "A")
     write_nifti(folder / "A_t1.nii", draw_images()[0], LPS)

@@ -173,10 +173,31 @@ def test_changed_metadata_is_noticed(cohort, tmp_path):
         store.geometry("A")
 
 
+def test_a_changed_shape_is_not_filled_with_zeros(cohort, tmp_path):
+    store = build(cohort, tmp_path)
+    path = store.folder / "A" / "labels" / "zarr.json"
+    content = json.loads(path.read_text())
+    content["shape"][0] += 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="labels"):
+        store.labels("A")
+
+
 def test_every_chunk_is_one_slice_with_a_crc(cohort, tmp_path):
     array = zarr.open_array(build(cohort, tmp_path).folder / "A" / "images", mode="r")
     assert array.chunks == (1, 4, 16, 16) and array.shards == array.shape
     assert "crc32c" in [codec.to_dict()["name"] for codec in array.compressors]
+
+
+def test_a_full_disk_is_a_typed_error_and_leaves_nothing_half_done(cohort, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slices_module, "_write_array", full)
+        with pytest.raises(ArtifactError, match="cannot be written .No space left on device"):
+            build(cohort, tmp_path)
+    assert build(cohort, tmp_path).patients == ("A", "B", "C")
 
 
 def test_a_subset_holds_its_patients_only(cohort, tmp_path):

@@ -69,6 +69,7 @@ FAULTS = [
     ("not_finite", "t1ce", put_nan),
     ("blank_modality", "t2", lambda path: change_voxels(path, np.zeros_like)),
     ("blank_modality", "flair", lambda path: change_voxels(path, lambda v: (v > 0) * np.int16(7))),
+    ("blank_modality", "t1", lambda path: change_voxels(path, lambda v: (v > 300) * np.int16(7))),
     ("unknown_label", "seg", put_label(5)),
     ("unknown_label", "seg", put_label(0.5)),
     ("unknown_label", "seg", put_label(-1)),

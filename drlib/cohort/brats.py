@@ -37,8 +37,9 @@ def find_patients(root: Path | str) -> list[Patient]:
         raise CohortError(f"{root} does not exist. Give a folder of patients, the folder of one patient, or a manifest (.csv)")
     if root.is_file() and root.suffix.lower() != ".csv":
         raise CohortError(f"{root} is a file. Give a folder of patients, the folder of one patient, or a manifest (.csv)")
-    manifest = root if root.is_file() else next((p for p in sorted(root.iterdir()) if p.name.lower() == MANIFEST_NAME), None)
-    patients = _patients_of_manifest(manifest) if manifest else _patients_of_folder(root)
+    files = [] if root.is_file() else _walk(root)
+    manifest = root if root.is_file() else next((p for p in files if p.parent == root and p.name.lower() == MANIFEST_NAME), None)
+    patients = _patients_of_manifest(manifest) if manifest else _patients_of_folder(root, files)
     return sorted(patients, key=lambda patient: (patient.id, [str(path) for path in patient.files.values()]))
 
 
@@ -47,8 +48,7 @@ def _patients_of_manifest(path: Path) -> list[Patient]:
     return [Patient(row.patient, {m: row.files[m] for m in MODALITIES if m in row.files}, row.files.get("seg"), row.grade) for row in rows]
 
 
-def _patients_of_folder(root: Path) -> list[Patient]:
-    files = _walk(root)
+def _patients_of_folder(root: Path, files: Sequence[Path]) -> list[Patient]:
     found: dict[tuple[Path, str], list[tuple[str, str, Path]]] = defaultdict(list)
     for path in files:
         if name := FILE_NAME.fullmatch(path.name):
@@ -65,7 +65,8 @@ def _walk(root: Path) -> list[Path]:
 
     paths = []
     for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        above = [Path(folder).resolve(), *Path(folder).resolve().parents]
+        subfolders[:] = sorted(n for n in subfolders if not n.startswith(".") and Path(folder, n).resolve() not in above)  # no circles
         paths += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
     return paths
 
@@ -110,13 +111,14 @@ def _grade_of_folder(root: Path, folder: Path) -> str | None:
 
 
 def split_cohort(patients: Sequence[Patient], seed: int) -> Split:
-    """Divide a cohort into patients that train the segmentation network and patients that are graded, with no person in both.
+    """Divide a cohort into patients who train the segmentation network and patients who are graded, with no person in both.
 
     Patients without a grade but with a segmentation train the network, those with a grade are graded. Where nobody is without a grade,
     45 % of each grade (of those with a segmentation), drawn by ``seed``, train the network and the others are graded. Visits of
     one person stay together.
 
-    Source: ours. The paper trains on 259 + 76 patients of BraTS 2019 and grades the same ones.
+    Source: paper, Methods, "Dataset" (the network is trained on BraTS patients without a published grade, the classifier on those with
+    one); the draw from a cohort with grades only is ours.
     """
     ungraded = [patient for patient in patients if patient.grade is None and patient.segmentation]
     graded = [patient for patient in patients if patient.grade is not None]

@@ -1,5 +1,6 @@
 """A patient's five files read, compared with one another and brought to LPS (paper: Methods, "Dataset"; DESIGN, "Bad input")."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -73,19 +74,15 @@ def _read_files(patient: Patient) -> tuple[dict[str, _File], list[PatientError]]
         {"seg": patient.segmentation} if patient.segmentation else {}
     )
     for role, path in due.items():
-        if path is None or not path.exists():
+        if path is None or not os.path.exists(path):
             errors.append(_missing(patient, role, path))
             continue
         try:
-            files[role] = _File(path, *_parts(path))
+            volume = read_nifti(path)
+            files[role] = _File(path, volume.voxels, volume.affine)
         except PatientError as error:
             errors.append(error)
     return files, errors
-
-
-def _parts(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    volume = read_nifti(path)
-    return volume.voxels, volume.affine
 
 
 def _missing(patient: Patient, role: str, path: Path | None) -> PatientError:
@@ -139,28 +136,16 @@ def _not_finite(file: _File) -> list[PatientError]:
 
 
 def _blank_images(images: Mapping[str, _File]) -> list[PatientError]:
-    """A modality is blank if it does not vary: over all its voxels, or (where the images share a grid) over those of the brain."""
-    if not images:
-        return []
-    brain = None
-    if len({file.voxels.shape for file in images.values()}) == 1:
-        brain = np.logical_or.reduce([file.voxels != 0 for file in images.values()])
-        if not brain.any() and len(images) == len(MODALITIES):
-            return [problems.EmptyBrain("every voxel of every modality is 0, where a brain was due", "Export the images again")]
-    return [
-        problems.BlankModality(
-            "all voxels of the brain have the same value, where an image was due",
-            "Export the modality again, or leave the patient out",
-            file=file.path,
-        )
-        for file in images.values()
-        if _is_constant(file.voxels if brain is None else file.voxels[brain])
-    ]
+    if len(images) == len(MODALITIES) and not any(file.voxels.any() for file in images.values()):
+        return [problems.EmptyBrain("every voxel of every modality is 0, where a brain was due", "Export the images again")]
+    finding, remedy = "all voxels that are not 0 have the same value", "Export the modality again, or leave the patient out"
+    return [problems.BlankModality(finding, remedy, file=file.path) for file in images.values() if _is_blank(file.voxels)]
 
 
-def _is_constant(values: np.ndarray) -> bool:
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    return finite.size > 0 and finite.min() == finite.max()
+def _is_blank(voxels: np.ndarray) -> bool:
+    signal = voxels[voxels != 0]
+    finite = signal[np.isfinite(signal)]
+    return bool(finite.min() == finite.max()) if finite.size else not signal.size
 
 
 def _unknown_labels(file: _File) -> list[PatientError]:

@@ -156,8 +156,8 @@ def _promise(content: bytes | bytearray) -> _Promise:
         raise Truncated(f"the file ends inside its header, after {len(content)} of {size} bytes", COPY_AGAIN)
     try:
         header = HEADERS[size](bytes(content[:size]), endianness="<" if sizes[size] == "little" else ">", check=False)
-        shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    except (HeaderDataError, ValueError, KeyError) as error:
+        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header["vox_offset"])
+    except (HeaderDataError, ValueError, KeyError, OverflowError) as error:
         raise Unreadable(f"the NIfTI header is not valid ({error})", remedy) from error
     if not bytes(header["magic"]).startswith(b"n+"):
         raise Unreadable("the header says that the voxels are in another file (.hdr and .img)", remedy)
@@ -169,7 +169,7 @@ def _promise(content: bytes | bytearray) -> _Promise:
         raise ShapeMismatch(
             f"the header promises the shape {shape}, where one 3-D volume was due", "Store each modality in a file of its own"
         )
-    return _Promise(header, tuple(map(int, shape)), max(int(header["vox_offset"]), size + 4))
+    return _Promise(header, tuple(map(int, shape)), max(offset, size + 4))
 
 
 def _affine(header: nibabel.Nifti1Header) -> np.ndarray:

@@ -104,8 +104,10 @@ class SliceStore:
         folder = self._group_folder(patient)
         try:
             array = zarr.open_array(folder / name, mode="r")
-            if not (folder / name / _only_shard(array.ndim)).is_file():  # zarr would return zeros
-                raise ValueError("its file is gone")
+            if not (folder / name / _only_shard(array.ndim)).is_file():  # zarr returns zeros for what is not there
+                raise ValueError("their file is gone")
+            if array.shape != array.shards or array.shape[0] != self.n_slices(patient):
+                raise ValueError(f"their metadata speak of the shape {array.shape}")
             return array.oindex[which] if isinstance(which, Sequence | np.ndarray) else array[which]
         except (ValueError, OSError, RuntimeError, KeyError) as error:
             raise ArtifactError(
@@ -251,7 +253,7 @@ def _is_stored(folder: Path, patient: Patient) -> bool:
 def _fingerprint(patient: Patient) -> dict[str, list[int] | None]:
     """Return size and time of change of each file: enough to see that a patient was replaced."""
     files = patient.files | ({"seg": patient.segmentation} if patient.segmentation else {})
-    found = {role: path.stat() if path.exists() else None for role, path in files.items()}
+    found = {role: path.stat() if os.path.exists(path) else None for role, path in files.items()}
     return {role: status and [status.st_size, status.st_mtime_ns] for role, status in found.items()}
 
 

@@ -11,7 +11,7 @@ from drlib.cohort.problems import CohortError
 from drlib.cohort.regions import GRADES, MODALITIES
 
 MANIFEST_COLUMNS = ("patient", *MODALITIES)  # and seg, grade: optional
-MAPPED_ID = re.compile(r"brats\D*20\d\d.*id", re.IGNORECASE)  # BraTS_2019_subject_ID and its sisters
+MAPPED_ID = re.compile(r"brats\D*\d\d.*id", re.IGNORECASE)  # BraTS_2019_subject_ID, BraTS20ID and their like
 NOTHING = ("", "na", "n/a", "nan", "none", "unknown", "-")
 
 
