@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -133,7 +134,11 @@ def load_model(folder: Path, device: str = "cpu", precision: Precision | None = 
     except ValidationError as error:
         raise ModelError(f"the profile in {folder / CARD} is not valid for drlib {__version__}: {error}. {_mend(folder)}") from error
     network = SegmentationNetwork(profile.network, profile.quantizer, precision=precision or profile.training.precision)
-    _fill(network, load_file(folder / WEIGHTS), folder)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ModelError(f"{folder / WEIGHTS} is not safetensors ({error}). {_mend(folder)}") from error
+    _fill(network, tensors, folder)
     return TrainedModel(network.to(device).eval(), profile, card)
 
 

@@ -47,6 +47,8 @@ class TrainingSlices:
         self._memory = memory_gib * GIBIBYTE
         self._loaded: dict[int, tuple[Tensor, Tensor]] = {}
         self._read_index()
+        if settings.tumour_share and not self.has_tumour.any():
+            raise NothingToTrainOnError(f"training.tumour_share is {settings.tumour_share}, but no slice of these patients has tumour")
         total = len(self.patient_of_slice)
         self.slices_per_epoch = settings.slices_per_epoch or total
         self.steps_per_epoch = -(-self.slices_per_epoch // settings.batch_size)
@@ -87,8 +89,6 @@ class TrainingSlices:
             return _cycle(np.arange(len(self.patient_of_slice)), n, random)
         tumour, other = np.flatnonzero(self.has_tumour), np.flatnonzero(~self.has_tumour)
         n_tumour = n if not len(other) else round(share * n)
-        if n_tumour and not len(tumour):
-            raise NothingToTrainOnError(f"training.tumour_share is {share}, but no slice of the {len(self.patients)} patients has tumour")
         return np.concatenate([_cycle(tumour, n_tumour, random), _cycle(other, n - n_tumour, random)])
 
     def _blocks(self, random: np.random.Generator) -> np.ndarray:
