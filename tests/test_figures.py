@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -19,7 +18,6 @@ from drlib.figures.grading import binomial_interval, confusion_counts, mean_roc
 from drlib.figures.segmentation import codeword_colours
 from drlib.profiles import GradingSettings
 from drlib.radiomics.grading import cross_validate
-from drlib.radiomics.statistics import compare_regions
 
 REGIONS = ("NET", "ED", "ET", "TC", "WT")
 
@@ -63,6 +61,14 @@ def make_result(seed=0, n=60):
     return cross_validate(make_counts(random, grades, 14)[[8, 9, 11, 13]], grades, GradingSettings(repeats=2, permutations=0), seed=seed)
 
 
+def make_models(results):
+    rows = {}
+    for name, result in results.items():
+        summary = result.summary.rename(columns={"estimate": "", "low": "_low", "high": "_high"})[["", "_low", "_high"]]
+        rows[name] = {f"{metric}{end}": value for metric, row in summary.iterrows() for end, value in row.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def make_responsible(random, size=64):
     auc = np.clip(random.normal(0.5, 0.12, size), 0.02, 0.98)
     p = 10 ** (-60 * np.abs(auc - 0.5) ** 1.5)
@@ -81,13 +87,13 @@ def make_robustness(random, n=12):
     rows = itertools.product([f"P{i}" for i in range(n)], ("scale", "shift"), np.linspace(0, 1, 6))
     ratios = [(p, k, m, m * (0.2 + 0.4 * (k == "shift")) * random.uniform(0.7, 1.3)) for p, k, m in rows]
     rows = itertools.product(("scale", "shift"), np.linspace(0, 1, 6), ("frozen", "refitted"), range(5))
-    performance = [
-        (k, m, c, f, *(0.9 - 0.04 * i - m * 0.4 * (k == "shift") + 0.02 * random.normal() for i in range(5))) for k, m, c, f in rows
-    ]
-    rates = [f"{rate}_LGG" for rate in ("ppv", "sensitivity", "specificity", "npv")]
-    return SimpleNamespace(
-        ratios=pd.DataFrame(ratios, columns=["patient", "kind", "magnitude", "difference_ratio"]).query("kind == 'scale' or magnitude > 0"),
-        performance=pd.DataFrame(performance, columns=["kind", "magnitude", "classifier", "fold", "accuracy", *rates]),
+    measures = ("accuracy", "precision", "recall", "specificity", "npv")
+    rows = itertools.product(("scale", "shift"), np.linspace(0, 1, 6), ("frozen", "refitted"), enumerate(measures))
+    performance = [(k, m, c, name, 0.9 - 0.04 * i - m * 0.4 * (k == "shift"), 0.03) for k, m, c, (i, name) in rows]
+    columns = ["kind", "magnitude", "mode", "measure", "value", "spread"]
+    return (
+        pd.DataFrame(ratios, columns=["patient", "kind", "magnitude", "difference_ratio"]).query("kind == 'scale' or magnitude > 0"),
+        pd.DataFrame(performance, columns=columns).query("kind == 'scale' or magnitude > 0"),
     )
 
 
@@ -99,8 +105,9 @@ def make_region_values(random, grades):
     )
 
 
-def make_comparisons(values):
-    return {grade: compare_regions(values[values["responsible_for"] == grade]) for grade in ("HGG", "LGG")}
+def make_tests():
+    pairs = pd.DataFrame({"region_a": ["NET", "ED", "NET"], "region_b": ["ED", "ET", "ET"], "p": [0.03, 1e-7, 0.2]})
+    return pd.concat([pairs.assign(grade=grade) for grade in ("HGG", "LGG")])
 
 
 def make_claims():
@@ -144,6 +151,7 @@ def make_all(random):
     codebook[0] = (3.4, 3.4)
     dice = pd.DataFrame(random.beta(6, 2, (60, 5)), columns=REGIONS, index=grades.index)
     codes = [random.integers(0, 64, (8, 8)) for _ in panels]
+    models = make_models({"codewords": result, "three true volumes": make_result(1), "three predicted volumes": make_result(2)})
     maps = [{"HGG": random.gamma(1, 1, (64, 64)) * (p.labels > 0), "LGG": random.gamma(1, 0.4, (64, 64))} for p in panels]
     shares = pd.DataFrame(
         {"variant": np.repeat(["normalisation live", "normalisation frozen"], 40), "share_outside": random.beta(8, 2, 80)}
@@ -164,21 +172,21 @@ def make_all(random):
         "index_maps": lambda: figures.plot_index_maps(panels, codes, random.normal(size=(64, 16)), 3),
         "histograms": lambda: figures.plot_histograms(counts, grades),
         "codewords_by_grade": lambda: figures.plot_codewords_by_grade(counts, grades),
-        "roc": lambda: figures.plot_roc(result, {"true volumes": make_result(1)}),
-        "probabilities": lambda: figures.plot_probabilities(result),
-        "confusion": lambda: figures.plot_confusion(result),
-        "models": lambda: figures.plot_models(
-            {"codewords": result, "three true volumes": make_result(1), "predicted volumes": make_result(2)}
+        "roc": lambda: figures.plot_roc(
+            {"codewords": result.probabilities, "three true volumes": make_result(1).probabilities}, grades, models
         ),
-        "calibration": lambda: figures.plot_calibration(result),
-        "difference_ratios": lambda: figures.plot_difference_ratios(make_robustness(random)),
-        "performance": lambda: figures.plot_performance(make_robustness(random)),
+        "probabilities": lambda: figures.plot_probabilities(result.probabilities, grades),
+        "confusion": lambda: figures.plot_confusion(result.probabilities, grades, models.iloc[0]),
+        "models": lambda: figures.plot_models(models),
+        "calibration": lambda: figures.plot_calibration(result.probabilities, grades),
+        "difference_ratios": lambda: figures.plot_difference_ratios(make_robustness(random)[0]),
+        "performance": lambda: figures.plot_performance(make_robustness(random)[1]),
         "responsible": lambda: figures.plot_responsible(make_responsible(random)),
         "screening": lambda: figures.plot_screening(make_responsible(random)),
         "responsible_regions": lambda: figures.plot_responsible_regions(
             [figures.AblationCase(p, m) for p, m in zip(panels, maps, strict=True)]
         ),
-        "region_values": lambda: figures.plot_region_values(values, make_comparisons(values)),
+        "region_values": lambda: figures.plot_region_values(values, make_tests()),
         "locality": lambda: figures.plot_locality(np.exp(-np.hypot(x - 20, y - 36) / 6), (4, 2), 8, shares, panels[0]),
         "verdict": lambda: figures.plot_verdict(make_claims()),
     }
@@ -289,9 +297,7 @@ def test_both_maps_of_a_patient_share_one_scale():
 
 def test_brackets_appear_only_for_significant_pairs(random):
     assert [stars(p) for p in (0.2, 0.03, 0.005, 5e-4, 1e-5)] == ["", "*", "**", "***", "****"]
-    pairs = pd.DataFrame({"first": ["NET", "ED", "NET"], "second": ["ED", "ET", "ET"], "dunn_p": [0.03, 1e-7, 0.2]})
-    comparisons = dict.fromkeys(("HGG", "LGG"), SimpleNamespace(pairs=pairs))
-    figure = figures.plot_region_values(make_region_values(random, make_grades()), comparisons)
+    figure = figures.plot_region_values(make_region_values(random, make_grades()), make_tests())
     assert sorted(text.get_text() for text in figure.axes[0].texts) == ["*", "****"]
 
 
@@ -309,10 +315,9 @@ def test_swapping_the_positive_class_swaps_the_four_counts():
 def test_the_roc_curve_agrees_with_scikit_learn_even_with_equal_probabilities():
     grades = make_grades(30)
     score = np.round(np.random.default_rng(1).uniform(size=30) + 0.5 * (grades == "HGG"), 1)
-    result = SimpleNamespace(grades=grades, probabilities=score.to_frame())
     false, true, _ = roc_curve(grades == "HGG", score, drop_intermediate=False)
     axis = np.linspace(0.001, 0.999, 50)
-    assert mean_roc(result, axis)[0] == pytest.approx(np.interp(axis, false, true))
+    assert mean_roc(score.to_frame(), grades, axis)[0] == pytest.approx(np.interp(axis, false, true))
 
 
 def test_table_1_stands_beside_the_cohort():

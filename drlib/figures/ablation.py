@@ -1,8 +1,7 @@
 """Figures of the ablation: counterparts of Figures 5, 6 and 7, and how local a responsible region really is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,6 @@ from drlib.figures.cohort import picture_legend
 from drlib.figures.images import Panel, name_columns, name_rows, show_image, show_labels, show_map
 from drlib.figures.style import INK, REGION_COLOURS, WIDTH_IN, grid_lines, new_figure, styled
 from drlib.seeds import generator
-
-if TYPE_CHECKING:
-    from drlib.radiomics.statistics import RegionComparison
-
 
 MAP_COLOURS = "RdYlBu_r"  # red high and blue low as in the paper, readable without colour vision
 MAP_RANGE = (-1.0, 4.0)  # standard deviations
@@ -71,26 +66,23 @@ def plot_responsible_regions(cases: Sequence[AblationCase]) -> Figure:
 
 
 @styled
-def plot_region_values(
-    values: pd.DataFrame, comparisons: "Mapping[str, RegionComparison] | None" = None, value: str = "mean", p: str = "dunn_p"
-) -> Figure:
-    """Show the ablation values of each region: HGG responsible regions and LGG responsible regions, with significant pairs bracketed.
+def plot_region_values(values: pd.DataFrame, tests: pd.DataFrame | None = None, value: str = "mean") -> Figure:
+    """Show the ablation values of each region, for HGG and for LGG responsible regions, with significant pairs bracketed.
 
     Args:
-        values: what :func:`drlib.radiomics.ablation.ablate_cohort` returns: a row per patient, region and ``responsible_for``.
-        comparisons: by grade of the codewords, what :func:`drlib.radiomics.statistics.compare_regions` returns.
-        value: the column that is shown: ``mean`` (per voxel of the region) or ``sum`` (as in the paper; grows with the region).
-        p: the column of the comparison's pairs that the brackets show: ``dunn_p`` (as in the paper) or ``wilcoxon_p_holm`` (paired).
+        values: one row per patient, region and grade of the codewords: ``grade``, ``region``, and the column ``value``.
+        tests: one row per grade and pair of regions: ``grade``, ``region_a``, ``region_b``, ``p`` (adjusted for the three pairs).
+        value: ``mean`` (per voxel of the region) or ``sum`` (as in the paper; grows with the region).
 
     Box: quartiles and median; whiskers: 1.5 interquartile ranges; cross: mean. Brackets: * p < .05, ** p < .01, *** p < .001,
     **** p < .0001; a pair without bracket is not significant. Source: the paper, Figure 7.
     """
     figure, axes = new_figure(4.0, 1, 2)
     for ax, grade in zip(axes, GRADES[::-1], strict=True):
-        table = values[values["responsible_for"] == grade]
+        table = values[values["grade"] == grade]
         top = _draw_region_boxes(ax, table, value)
-        if comparisons is not None and grade in comparisons:
-            top = _draw_brackets(ax, comparisons[grade].pairs, p, top)
+        if tests is not None:
+            top = _draw_brackets(ax, tests[tests["grade"] == grade], top)
         ax.set(ylim=(0, max(1.06 * top, 1e-12)), xlabel="true region", title=f"{grade} responsible regions")
         if table.empty:
             ax.text(0.5, 0.5, "no responsible codeword", transform=ax.transAxes, ha="center")
@@ -107,7 +99,7 @@ def plot_locality(change: np.ndarray, cell: tuple[int, int], stride: int, shares
         change: (H, W) L1 change of the logits when the single position ``cell`` is replaced.
         cell: (row, column) of that latent position.
         stride: pixels per latent position.
-        shares: columns ``variant`` (``normalisation live`` or ``frozen``) and ``share_outside`` (0..1) of the L1 change that falls
+        shares: columns ``variant`` (normalisation live, normalisation frozen) and ``share_outside`` (0..1) of the L1 change that falls
             outside the position's own cell; one row per replaced position.
         panel: the slice, shown beside the map.
 
@@ -173,12 +165,10 @@ def _draw_region_boxes(ax: Axes, table: pd.DataFrame, value: str) -> float:
     return top
 
 
-def _draw_brackets(ax: Axes, pairs: pd.DataFrame, column: str, top: float) -> float:
+def _draw_brackets(ax: Axes, tests: pd.DataFrame, top: float) -> float:
     step, level = 0.075 * top, 1.04 * top
-    found = pairs[pairs[column] < 0.05]
-    places = [
-        (*sorted((REGION_ORDER.index(row.first), REGION_ORDER.index(row.second))), getattr(row, column)) for row in found.itertuples()
-    ]
+    found = tests[tests["p"] < 0.05]
+    places = [(*sorted((REGION_ORDER.index(row.region_a), REGION_ORDER.index(row.region_b))), row.p) for row in found.itertuples()]
     for left, right, p in sorted(places, key=lambda place: (place[1] - place[0], place[0])):
         ax.plot([left, left, right, right], [level, level + 0.3 * step, level + 0.3 * step, level], color=INK, linewidth=1)
         ax.text((left + right) / 2, level + 0.2 * step, stars(p), ha="center", va="bottom", fontsize=9)

@@ -1,11 +1,10 @@
 """Figures of grading: ROC, each patient's probability, both confusion conventions, models side by side, calibration.
 
-All of them show out-of-fold probabilities: a patient's P(HGG) comes from classifiers that never saw this patient. The numbers written
-into a figure are those of the result's summary, so that figure and text agree.
+All of them show out-of-fold probabilities: a patient's P(HGG) comes from classifiers that never saw this patient. Numbers are written
+into a figure only from the table that the text shows too, so that the two agree.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,10 +28,6 @@ from drlib.figures.style import (
 )
 from drlib.seeds import generator
 
-if TYPE_CHECKING:
-    from drlib.radiomics.grading import GradingResult
-
-
 PAPER_GRADING = {  # mean, standard deviation over five folds; Source: the paper, Results (LGG positive, see the deviations page)
     "accuracy": (0.90, 0.03),
     "ppv_LGG": (0.82, 0.13),
@@ -50,37 +45,44 @@ METRIC_NAMES = {
     "specificity": "specificity",
     "npv": "negative predictive value",
 }
-OTHER_LINES = (("#8A5A00", "--"), ("#5B6BB5", "-."), ("#4B7A47", ":"))
+MODEL_LINES = ((INK, "-", 2.0), ("#8A5A00", "--", 1.5), ("#5B6BB5", "-.", 1.5), ("#4B7A47", ":", 1.5), ("#9B3D6B", (0, (5, 1)), 1.5))
 
 
 @styled
-def plot_roc(result: "GradingResult", others: "Mapping[str, GradingResult] | None" = None, ax: Axes | None = None) -> Figure:
+def plot_roc(
+    probabilities: pd.DataFrame | Mapping[str, pd.DataFrame], grades: pd.Series, table: pd.DataFrame | None = None, ax: Axes | None = None
+) -> Figure:
     """Show the ROC curve of P(HGG) with its 95 % band; the area is the same with LGG positive.
 
-    Curve: mean over repeats of the curve of all patients. Band: bootstrap over patients within each grade (500 draws). ``others``:
-    further models, by name, as thin lines. Source: ours; the paper gives no ROC.
+    Args:
+        probabilities: P(HGG) out of fold, patients x repeats; or several models by name: the first with its band, the others thin.
+        grades: ``LGG`` or ``HGG`` of each patient.
+        table: one row per model with ``auc``, ``auc_low``, ``auc_high``, which the legend then gives.
+
+    Curve: mean over repeats of the curve of all patients. Band: bootstrap over patients within each grade (500 draws).
+    Source: ours; the paper gives no ROC.
     """
     figure, ax = figure_and_axes(ax, 4.3, width_in=5.4)
-    axis = np.linspace(0, 1, 201)
-    random = generator(0, "figures", "roc")
-    draws = mean_roc(result, axis, _weights(result.grades, random, 500))
+    axis, models = np.linspace(0, 1, 201), probabilities if isinstance(probabilities, Mapping) else {"codewords": probabilities}
+    first = next(iter(models.values()))
+    draws = mean_roc(first, grades, axis, _weights(grades.reindex(first.index), generator(0, "figures", "roc"), 500))
     ax.fill_between(axis, *np.percentile(draws, (2.5, 97.5), axis=0), color=INK, alpha=0.15, linewidth=0)
-    ax.plot(axis, mean_roc(result, axis)[0], color=INK, label=f"codewords: {_auc_text(result)}")
-    for (name, other), (colour, line) in zip((others or {}).items(), OTHER_LINES, strict=False):
-        ax.plot(axis, mean_roc(other, axis)[0], color=colour, linestyle=line, linewidth=1.5, label=f"{name}: {_auc_text(other)}")
-    ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="chance: AUC 0.50")
+    for (name, table_of_model), (colour, line, width) in zip(models.items(), MODEL_LINES, strict=False):
+        label = name if table is None else f"{name}: {_auc_text(table.loc[name])}"
+        ax.plot(axis, mean_roc(table_of_model, grades, axis)[0], color=colour, linestyle=line, linewidth=width, label=label)
+    ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="chance")
     ax.set(xlabel="share of LGG called HGG (1 − specificity)", ylabel="share of HGG called HGG (sensitivity)")
     ax.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    ax.legend(loc="lower right", fontsize=8.5)
+    ax.legend(loc="lower right", fontsize=8)
     grid_lines(ax, "both")
     return figure
 
 
 @styled
-def plot_probabilities(result: "GradingResult", ax: Axes | None = None) -> Figure:
-    """Show P(HGG) of every patient, sorted: the mean and the range over the repeats of cross-validation. Source: ours."""
+def plot_probabilities(probability: pd.DataFrame | pd.Series, grades: pd.Series, ax: Axes | None = None) -> Figure:
+    """Show P(HGG) of every patient, sorted: the mean and, where there are several columns (repeats), their range. Source: ours."""
     figure, ax = figure_and_axes(ax, 3.4)
-    table, grades = result.probabilities, result.grades
+    table = pd.DataFrame(probability)
     mean = table.mean(axis=1).sort_values()
     rank = pd.Series(np.arange(1, len(mean) + 1), index=mean.index)
     for grade in GRADES:
@@ -91,55 +93,59 @@ def plot_probabilities(result: "GradingResult", ax: Axes | None = None) -> Figur
     ax.axhline(0.5, color=QUIET, linewidth=1, linestyle="--")
     ax.set(xlabel="patient, by probability (rank)", ylabel="P(HGG), out of fold (0 to 1)", ylim=(-0.03, 1.03), xlim=(0, len(mean) + 1))
     ax.text(len(mean), 0.48, "called LGG below", fontsize=8, color=QUIET, va="top", ha="right")
-    ax.legend(handles=grade_handles(_n(grades)), loc="upper left")
+    ax.legend(handles=grade_handles(_n(grades[mean.index])), loc="upper left")
     return figure
 
 
 @styled
-def plot_confusion(result: "GradingResult") -> Figure:
+def plot_confusion(probability: pd.DataFrame | pd.Series, grades: pd.Series, rates: pd.Series | None = None) -> Figure:
     """Show the same counts under both conventions: LGG positive (as the published numbers must be), HGG positive (as the text says).
 
-    Counts are means over the repeats. Source: the paper, Methods (classification models); that both are shown is ours.
+    ``probability``: P(HGG) out of fold; with several columns (repeats) the counts are means over them. ``rates``: ``ppv_LGG``,
+    ``ppv_LGG_low``, ... of the model, written below; without them the rates of the counts. Source: the paper, Methods
+    (classification models); that both are shown is ours.
     """
     figure, axes = new_figure(4.0, 1, 2)
-    calls = result.probabilities > 0.5
+    table = pd.DataFrame(probability)
+    called_hgg, is_hgg = (table > 0.5).to_numpy(), (grades[table.index] == "HGG").to_numpy()[:, None]
     for ax, positive in zip(axes, GRADES, strict=True):
-        truth = (result.grades == positive).to_numpy()[:, None]
-        call = calls.to_numpy() if positive == "HGG" else ~calls.to_numpy()
-        _draw_confusion(ax, confusion_counts(truth, call), positive, result.summary)
+        counts = confusion_counts(*((is_hgg, called_hgg) if positive == "HGG" else (~is_hgg, ~called_hgg)))
+        _draw_confusion(ax, counts, positive)
+        ax.set_xlabel(_rates_text(counts, positive, rates), fontsize=8.5, labelpad=8)
     return figure
 
 
 @styled
-def plot_models(results: "Mapping[str, GradingResult]", metrics: tuple[str, ...] = ("accuracy", "auc"), paper: bool = True) -> Figure:
+def plot_models(table: pd.DataFrame, metrics: tuple[str, ...] = ("accuracy", "auc"), paper: bool = True) -> Figure:
     """Compare models on the same patients: one row each, estimate and 95 % interval per metric; the paper's accuracy as a mark.
 
-    Intervals of different models overlap more than their difference is uncertain, for the patients are the same: see
+    ``table``: one row per model (index: its name) with ``<metric>``, ``<metric>_low``, ``<metric>_high``; NaN where there is none.
+    Intervals of two models overlap more than their difference is uncertain, for the patients are the same: see
     :func:`drlib.radiomics.grading.compare_models`. Source: ours.
     """
-    figure, axes = new_figure(1.35 + 0.36 * len(results), 1, len(metrics), sharey=True, squeeze=False)
-    rows = np.arange(len(results))[::-1]
+    figure, axes = new_figure(1.35 + 0.36 * len(table), 1, len(metrics), sharey=True, squeeze=False)
+    rows = np.arange(len(table))[::-1]
     for ax, metric in zip(axes[0], metrics, strict=True):
-        values = np.array([result.summary.loc[metric, ["estimate", "low", "high"]] for result in results.values()], float)
-        _draw_models(ax, rows, values)
+        _draw_models(ax, rows, table[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy(float))
         ax.set_xlabel(f"{metric_name(metric)} (0 to 1), 95 % interval")
-    axes[0, 0].set_yticks(rows, list(results))
+    axes[0, 0].set_yticks(rows, table.index)
     if paper and "accuracy" in metrics:
         ax, published = axes[0, metrics.index("accuracy")], PAPER_GRADING["accuracy"][0]
         ax.axvline(published, color="black", linewidth=1, linestyle=":", zorder=0)
-        ax.plot(published, len(results) - 0.45, clip_on=False, markersize=6, **PAPER_MARKER)
+        ax.plot(published, len(table) - 0.45, clip_on=False, markersize=6, **PAPER_MARKER)
         ax.legend(handles=[paper_handle(f"paper: {published:.2f}")], loc="lower left", bbox_to_anchor=(-0.02, 1.0))
     return figure
 
 
 @styled
-def plot_calibration(result: "GradingResult", bins: int = 6, ax: Axes | None = None) -> Figure:
+def plot_calibration(probability: pd.DataFrame | pd.Series, grades: pd.Series, bins: int = 6, ax: Axes | None = None) -> Figure:
     """Show whether of patients given P(HGG) = p a share p is HGG: groups of equal size with exact (Clopper-Pearson) 95 % intervals.
 
-    A patient's p is the mean over repeats; the ticks at the edges are the patients. Source: ours.
+    A patient's p is the mean over columns (repeats); the ticks at the edges are the patients. Source: ours.
     """
     figure, ax = figure_and_axes(ax, 4.6, width_in=5.4)
-    score, positive = result.probabilities.mean(axis=1).to_numpy(), (result.grades == "HGG").to_numpy()
+    mean = pd.DataFrame(probability).mean(axis=1)
+    score, positive = mean.to_numpy(), (grades[mean.index] == "HGG").to_numpy()
     groups = [group for group in np.array_split(np.argsort(score, kind="stable"), bins) if len(group)]
     x, y = np.array([(score[group].mean(), positive[group].mean()) for group in groups]).T
     low, high = np.array([binomial_interval(int(positive[group].sum()), len(group)) for group in groups]).T
@@ -150,7 +156,7 @@ def plot_calibration(result: "GradingResult", bins: int = 6, ax: Axes | None = N
         shown = score[positive == (grade == "HGG")]
         ax.plot(shown, np.full(len(shown), height), "|", color=GRADE_COLOURS[grade], markersize=7, alpha=0.7)
     ax.set(xlabel="P(HGG), out of fold (mean of the group)", ylabel="share that is HGG (0 to 1)")
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.08, 1.08), aspect="equal", title=f"Brier score {result.summary.loc['brier', 'estimate']:.3f}")
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.08, 1.08), aspect="equal")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     grid_lines(ax, "both")
     return figure
@@ -161,21 +167,21 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES[metric.removesuffix("_LGG").removesuffix("_HGG")]
 
 
-def mean_roc(result: "GradingResult", axis: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+def mean_roc(probability: pd.DataFrame, grades: pd.Series, axis: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Return the sensitivity at each false-positive share of ``axis``, averaged over repeats: one row per row of ``weights``.
 
     ``weights`` (draws, patients): how often a patient counts; None counts each once.
     """
-    positive = (result.grades == "HGG").to_numpy()
+    positive = (grades[probability.index] == "HGG").to_numpy()
     weights = np.ones((1, len(positive))) if weights is None else weights
     curves = np.zeros((len(weights), len(axis)))
-    for score in result.probabilities.to_numpy().T:
+    for score in probability.to_numpy().T:
         order = np.argsort(-score, kind="stable")
         last = np.append(np.diff(score[order]) != 0, True)  # of equal scores only the end of the run is a point
         true, false = (np.cumsum(weights[:, order] * wanted, axis=1)[:, last] for wanted in (positive[order], ~positive[order]))
         pairs = zip(true / true[:, -1:], false / false[:, -1:], strict=True)
         curves += [np.interp(axis, np.append(0, f), np.append(0, t)) for t, f in pairs]
-    return curves / result.probabilities.shape[1]
+    return curves / probability.shape[1]
 
 
 def confusion_counts(truth: np.ndarray, call: np.ndarray) -> dict[str, float]:
@@ -195,12 +201,25 @@ def _n(grades: pd.Series) -> dict[str, int]:
     return {grade: int((grades == grade).sum()) for grade in GRADES}
 
 
-def _auc_text(result: "GradingResult") -> str:
-    return f"AUC {_with_interval(result.summary.loc['auc'])}"
+def _auc_text(row: pd.Series) -> str:
+    return f"AUC {_with_interval(row, 'auc')}"
 
 
-def _with_interval(row: pd.Series) -> str:
-    return f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if np.isfinite(row["estimate"]) else "–"
+def _with_interval(row: pd.Series, metric: str) -> str:
+    value, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(value) else "–"
+
+
+def _rates_text(counts: dict[str, float], positive: str, rates: pd.Series | None) -> str:
+    shares = {
+        "ppv": (counts["tp"], counts["tp"] + counts["fp"]),
+        "sensitivity": (counts["tp"], counts["tp"] + counts["fn"]),
+        "specificity": (counts["tn"], counts["tn"] + counts["fp"]),
+        "npv": (counts["tn"], counts["tn"] + counts["fn"]),
+    }
+    plain = {name: f"{hits / n:.2f}" if n else "–" for name, (hits, n) in shares.items()}
+    texts = plain if rates is None else {name: _with_interval(rates, f"{name}_{positive}") for name in shares}
+    return "\n".join(f"{metric_name(name)} {text}" for name, text in texts.items())
 
 
 def _weights(grades: pd.Series, random: np.random.Generator, draws: int) -> np.ndarray:
@@ -223,7 +242,7 @@ def _draw_models(ax: Axes, rows: np.ndarray, values: np.ndarray) -> None:
     grid_lines(ax, "x")
 
 
-def _draw_confusion(ax: Axes, counts: dict[str, float], positive: str, summary: pd.DataFrame) -> None:
+def _draw_confusion(ax: Axes, counts: dict[str, float], positive: str) -> None:
     negative = GRADES[1 - GRADES.index(positive)]
     cells = np.array([[counts["tp"], counts["fn"]], [counts["fp"], counts["tn"]]])
     ax.imshow(cells, cmap="Greys", vmin=0, vmax=1.8 * max(cells.max(), 1))
@@ -234,6 +253,3 @@ def _draw_confusion(ax: Axes, counts: dict[str, float], positive: str, summary: 
     ax.spines[:].set_visible(False)
     ax.set_title(f"{positive} positive", color=GRADE_COLOURS[positive], loc="center")
     ax.set_ylabel("true grade")
-    rates = [(metric_name(rate), summary.loc[f"{rate}_{positive}"]) for rate in ("ppv", "sensitivity", "specificity", "npv")]
-    lines = [f"{name} {_with_interval(rate)}" for name, rate in rates]
-    ax.set_xlabel("\n".join(lines), fontsize=8.5, labelpad=8)

@@ -1,40 +1,33 @@
 """Figures of robustness: the counterpart of Figure 4, with the classifier refitted (as the authors' code) and frozen (as the text)."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from drlib.figures.grading import metric_name
 from drlib.figures.style import INK, grid_lines, new_figure, styled
-
-if TYPE_CHECKING:
-    from drlib.radiomics.robustness import RobustnessResult
-
 
 KINDS = ("scale", "shift")
 TITLES = {"frozen": "classifier frozen", "refitted": "classifier refitted"}
-METRIC_STYLES = {  # the five of Figure 4, told apart by line and marker as well as by colour
+MEASURE_STYLES = {  # the five of Figure 4, told apart by line and marker as well as by colour
     "accuracy": ("#0B4F8A", "-", "o"),
-    "ppv": ("#C75B12", "--", "s"),
-    "sensitivity": ("#6B7280", "-.", "^"),
+    "precision": ("#C75B12", "--", "s"),
+    "recall": ("#6B7280", "-.", "^"),
     "specificity": ("#A88600", ":", "v"),
     "npv": ("#2D9BCB", (0, (5, 1)), "D"),
 }
 
 
 @styled
-def plot_difference_ratios(result: "RobustnessResult") -> Figure:
+def plot_difference_ratios(ratios: pd.DataFrame) -> Figure:
     """Show how much of the histogram moves under scaling and shifting: every patient, and mean with standard deviation.
 
+    ``ratios``: columns ``patient``, ``kind`` (scale or shift), ``magnitude``, ``difference_ratio`` (0..2).
     Source: the paper, Eq. 7, Figure 4a and 4b.
     """
     figure, axes = new_figure(3.1, 1, 2, sharey=True)
     for ax, kind, letter in zip(axes, KINDS, "ab", strict=True):
-        wide = result.ratios[result.ratios["kind"] == kind].pivot(index="magnitude", columns="patient", values="difference_ratio")
-        wide = _from_zero(wide)
+        wide = _from_zero(ratios[ratios["kind"] == kind].pivot(index="magnitude", columns="patient", values="difference_ratio"))
         ax.plot(wide.index, wide, color=INK, alpha=0.12, linewidth=0.7)
         ax.errorbar(wide.index, wide.mean(axis=1), wide.std(axis=1), color=INK, marker="o", markersize=5, capsize=3, label="mean ± SD")
         ax.set(title=f"({letter}) {kind}", xlabel=_magnitude(kind))
@@ -45,17 +38,22 @@ def plot_difference_ratios(result: "RobustnessResult") -> Figure:
 
 
 @styled
-def plot_performance(result: "RobustnessResult", positive: str = "LGG") -> Figure:
+def plot_performance(performance: pd.DataFrame, positive: str = "LGG") -> Figure:
     """Show grading under scaling and shifting: the classifier frozen (as the text says) and refitted (as the authors' code does).
 
-    ``positive``: the grade that counts as positive; the published numbers fit LGG. Points: mean over folds, bars: standard deviation.
+    Args:
+        performance: columns ``kind``, ``magnitude``, ``mode`` (frozen or refitted), ``measure`` (accuracy, precision, recall, specificity,
+            npv), ``value`` and ``spread`` (mean and standard deviation over folds).
+        positive: the grade that counts as positive in it, for the legend; the published numbers fit LGG.
+
     Source: the paper, Figure 4c and 4d.
     """
     figure, axes = new_figure(5.4, 2, 2, sharex="col", sharey=True)
-    for row, classifier in zip(axes, TITLES, strict=True):
+    for row, mode in zip(axes, TITLES, strict=True):
         for ax, kind in zip(row, KINDS, strict=True):
-            _draw_performance(ax, _rows(result.performance, kind, classifier), positive)
-            ax.set_title(f"{kind}, {TITLES[classifier]}")
+            same = (performance["kind"] == kind) | (performance["magnitude"] == 0)
+            _draw_performance(ax, performance[same & (performance["mode"] == mode)])
+            ax.set_title(f"{kind}, {TITLES[mode]}")
         row[0].set_ylabel("value (0 to 1)")
     for ax, kind in zip(axes[-1], KINDS, strict=True):
         ax.set_xlabel(_magnitude(kind))
@@ -75,18 +73,10 @@ def _from_zero(wide: pd.DataFrame) -> pd.DataFrame:
     return wide if 0.0 in wide.index else pd.concat([pd.DataFrame(0.0, index=[0.0], columns=wide.columns), wide])
 
 
-def _rows(performance: pd.DataFrame, kind: str, classifier: str) -> pd.DataFrame:
-    same = (performance["kind"] == kind) | (performance["magnitude"] == 0)
-    table = performance[same & (performance["classifier"] == classifier)]
-    return table.drop_duplicates(["magnitude", "fold"])
-
-
-def _draw_performance(ax: Axes, table: pd.DataFrame, positive: str) -> None:
-    offsets = np.linspace(-0.012, 0.012, len(METRIC_STYLES))
-    for (metric, (colour, line, marker)), offset in zip(METRIC_STYLES.items(), offsets, strict=True):
-        column = metric if metric in table else f"{metric}_{positive}"
-        mean, spread = table.groupby("magnitude")[column].mean(), table.groupby("magnitude")[column].std()
+def _draw_performance(ax: Axes, table: pd.DataFrame) -> None:
+    offsets = np.linspace(-0.012, 0.012, len(MEASURE_STYLES))
+    for (measure, (colour, line, marker)), offset in zip(MEASURE_STYLES.items(), offsets, strict=True):
+        rows = table[table["measure"] == measure].drop_duplicates("magnitude").sort_values("magnitude")
         looks = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4, "linewidth": 1.5, "elinewidth": 0.8, "capsize": 2}
-        label = metric_name(metric).replace(" (sensitivity)", "").replace("negative predictive value", "NPV")
-        ax.errorbar(mean.index + offset, mean, spread, label=label, **looks)
+        ax.errorbar(rows["magnitude"] + offset, rows["value"], rows["spread"], label="NPV" if measure == "npv" else measure, **looks)
     grid_lines(ax)
