@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 DiceKind = Literal["per-class", "pooled"]
@@ -40,7 +39,8 @@ def total_loss(latent: Tensor, dice: Tensor, focal: Tensor) -> Tensor:
 
 
 def _soft_dice(p: Tensor, labels: Tensor, kind: DiceKind) -> Tensor:
-    truth = F.one_hot(labels.long(), p.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
+    foreground = torch.arange(1, p.shape[1], dtype=labels.dtype, device=labels.device)
+    truth = labels[:, None] == foreground[:, None, None]  # (B, C - 1, H, W)
     p = p[:, 1:]
     intersection = (p * truth).sum((0, 2, 3))
     n_truth = truth.sum((0, 2, 3))

@@ -85,10 +85,10 @@ def train(
             if validation and (epoch % validation.every == 0 or epoch == profile.training.epochs):
                 row |= _mean_dice(run, validation)
             rows.append(row | {"seconds": round(time.perf_counter() - start, 2)})
-            _save_checkpoint(folder / CHECKPOINT, run, rows)
-            write_atomically(folder / LOG, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
             if _is_early(epoch):
                 save_model(folder / EARLY / f"epoch_{epoch:04d}", run.network, profile, run.provenance(rows))
+            _save_checkpoint(folder / CHECKPOINT, run, rows)  # last: from here on the epoch is done
+            write_atomically(folder / LOG, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
             logger.info(_line(rows[-1], profile.training.epochs))
     if len(rows) == profile.training.epochs:
         save_model(folder, run.network, profile, run.provenance(rows))
