@@ -101,7 +101,7 @@ def make_region_values(random, grades):
     rows = itertools.product(grades.index, ("HGG", "LGG"), ("NET", "ED", "ET"))
     level = {("HGG", "ET"): 7.7, ("HGG", "NET"): 5.5, ("HGG", "ED"): 3.8, ("LGG", "NET"): 1.2, ("LGG", "ED"): 1.0, ("LGG", "ET"): 0.9}
     return pd.DataFrame(
-        [(p, g, r, random.gamma(2, level[g, r] / 2)) for p, g, r in rows], columns=["patient", "responsible_for", "region", "mean"]
+        [(p, g, r, random.gamma(2, level[g, r] / 2)) for p, g, r in rows], columns=["patient", "grade", "region", "mean"]
     )
 
 
