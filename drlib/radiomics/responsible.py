@@ -4,6 +4,7 @@ The paper tests all 512 codewords in one logistic model, which is undefined with
 likelihoods are 1). Here K*, the set of Eq. 6, is chosen before it is tested, and on other patients.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 from sklearn.linear_model import lars_path
 from sklearn.model_selection import StratifiedShuffleSplit
+from threadpoolctl import threadpool_limits
 
 from drlib.radiomics.statistics import StatisticsError, benjamini_hochberg, check_grades, combine_split_p, effect_likelihood_ratio, rank_sum
 from drlib.seeds import derive_seed
@@ -25,16 +27,16 @@ class ResponsibleSettings:
 
     ``procedure``: ``stability`` (ours) or ``paper``. ``halves``: random halves of the cohort, drawn as complementary pairs.
     ``selected_share``: a codeword is stable if at least this share of the halves selects it. ``alpha``: level of every test.
-    ``patients_per_codeword``: patients of the rarer grade for each codeword that a half may select. ``present_share``: share of
-    patients in which a codeword must occur, or fail to occur, to be tested. ``duplicate_correlation``: absolute rank correlation
-    above which codewords count as one, represented by the most common.
+    ``patients_per_codeword``: a screening may select one codeword for so many patients of the cohort's rarer grade (two at least).
+    ``present_share``: share of patients in which a codeword must occur, and must differ from its median, to be tested.
+    ``duplicate_correlation``: absolute rank correlation above which codewords count as one, represented by the most common.
     """
 
     procedure: Literal["stability", "paper"] = "stability"
     halves: int = 100
     selected_share: float = 0.5
     alpha: float = 0.05
-    patients_per_codeword: float = 5.0
+    patients_per_codeword: float = 7.0
     present_share: float = 0.1
     duplicate_correlation: float = 0.95
 
@@ -83,7 +85,8 @@ def find_responsible(
     more = np.where(table["auc"] == 0.5, table["mean_HGG"] - table["mean_LGG"], table["auc"] - 0.5)
     table["direction"] = np.where(more > 0, "HGG", "LGG")
     find = _by_stability if settings.procedure == "stability" else _by_one_model
-    found = find(np.log1p(counts[representatives].astype(float)), grades, settings, seed)
+    with threadpool_limits(1):  # many small models
+        found = find(np.log1p(counts[representatives].astype(float)), grades, settings, seed)
     table = table.join(found).fillna({"selected_share": 0.0, "lr_p": 1.0})
     if settings.procedure == "stability":
         table["responsible"] = (table["selected_share"] >= settings.selected_share) & (table["q"] < settings.alpha)
@@ -135,11 +138,11 @@ def screen(logs: np.ndarray, is_hgg: np.ndarray, most: int) -> np.ndarray:
     return varies[np.flatnonzero(coefficients[:, -1])]
 
 
-def _n_selectable(n_rarer: int, settings: ResponsibleSettings) -> int:
-    return max(2, int(n_rarer / settings.patients_per_codeword))
+def _n_selectable(is_hgg: np.ndarray, settings: ResponsibleSettings) -> int:
+    return max(2, int(min(is_hgg.sum(), (~is_hgg).sum()) / settings.patients_per_codeword))
 
 
-def _halves(is_hgg: np.ndarray, number: int, seed: int):
+def split_halves(is_hgg: np.ndarray, number: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (screened, tested): stratified halves of the patients; each pair of halves serves both ways round."""
     splitter = StratifiedShuffleSplit(number // 2, test_size=0.5, random_state=seed % 2**32)
     for first, second in splitter.split(is_hgg, is_hgg):
@@ -152,9 +155,8 @@ def _by_stability(logs: pd.DataFrame, grades: pd.Series, settings: ResponsibleSe
     if min(is_hgg.sum(), (~is_hgg).sum()) < 6:
         raise StatisticsError("each half needs three patients of each grade: at least six LGG and six HGG are needed")
     tests, p = [], np.ones((2 * (settings.halves // 2), logs.shape[1]))
-    for number, (screened, tested) in enumerate(_halves(is_hgg, settings.halves, derive_seed(seed, "halves"))):
-        most = _n_selectable(min(is_hgg[screened].sum(), (~is_hgg[screened]).sum()), settings)
-        selected = screen(logs.to_numpy()[screened], is_hgg[screened], most)
+    for number, (screened, tested) in enumerate(split_halves(is_hgg, settings.halves, derive_seed(seed, "halves"))):
+        selected = screen(logs.to_numpy()[screened], is_hgg[screened], _n_selectable(is_hgg, settings))
         test = _test_standardised(logs.iloc[tested, selected], grades.iloc[tested])
         p[number, selected] = np.minimum(1, test["lr_p"].to_numpy() * len(selected))
         tests.append(test)
@@ -172,7 +174,7 @@ def _by_stability(logs: pd.DataFrame, grades: pd.Series, settings: ResponsibleSe
 
 def _by_one_model(logs: pd.DataFrame, grades: pd.Series, settings: ResponsibleSettings, seed: int) -> pd.DataFrame:
     is_hgg = (grades == "HGG").to_numpy()
-    selected = screen(logs.to_numpy(), is_hgg, _n_selectable(min(is_hgg.sum(), (~is_hgg).sum()), settings))
+    selected = screen(logs.to_numpy(), is_hgg, _n_selectable(is_hgg, settings))
     test = _test_standardised(logs.iloc[:, selected], grades)
     return test[["coefficient", "lr_statistic", "lr_p"]].assign(selected_share=1.0)
 

@@ -207,7 +207,8 @@ def _describe(sample: np.ndarray) -> dict[str, float]:
 
 
 def _pair_tests(samples: dict[str, np.ndarray], wide: pd.DataFrame) -> pd.DataFrame:
-    dunn = scikit_posthocs.posthoc_dunn(list(samples.values()), p_adjust="bonferroni").to_numpy()
+    with np.errstate(invalid="ignore"):  # every value tied: NaN
+        dunn = scikit_posthocs.posthoc_dunn(list(samples.values()), p_adjust="bonferroni").to_numpy()
     rows = []
     for (i, first), (j, second) in combinations(enumerate(samples), 2):
         difference = (wide[first] - wide[second]).to_numpy()
