@@ -7,14 +7,13 @@ A trained model is one folder: ``model.safetensors`` and ``model.json`` (chapter
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from drlib.artifacts import write_atomically, write_json
@@ -26,9 +25,9 @@ from drlib.cohort.problems import PatientError, Problem
 from drlib.cohort.regions import GRADES, REGIONS, region_mask
 from drlib.cohort.validation import find_duplicates
 from drlib.errors import DeepRadiomicsError
-from drlib.radiomics.ablation import responsible_regions
-from drlib.radiomics.grading import GradeClassifier, load_classifier, predict_hgg
-from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_slices
+from drlib.radiomics.ablation import change_maps, predict_labels
+from drlib.radiomics.classifier import GradeClassifier, load_classifier, predict_hgg
+from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_patient
 from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model
 from drlib.series.report import PatientFindings, write_report
@@ -47,14 +46,12 @@ class AppliedModel:
     Attributes:
         model: the network with its profile.
         hash: which codebook counts (:func:`drlib.radiomics.histogram.codebook_hash`).
-        device: where it computes.
         classifier: P(HGG) from counts; None where only features are asked for.
         responsible: ``codewords`` by grade, ``background`` and the ``cohort`` they were found in; empty without a classifier.
     """
 
     model: TrainedModel
     hash: str
-    device: str
     classifier: GradeClassifier | None
     responsible: dict[str, Any]
 
@@ -75,18 +72,9 @@ def open_applied_model(folder: Path | None, device: str = "cpu", graded: bool = 
     folder = Path(folder) if folder is not None else _newest_model(results)
     if not (folder / "model.json").is_file():
         raise ModelFolderError(f"{folder} holds no trained model (model.json). Make one with: drlib run --chapters 03")
-    if graded and not all((folder / name).is_file() for name in ("classifier.json", "responsible.json")):
-        raise ModelFolderError(
-            f"{folder} holds a network but no classifier (classifier.json, responsible.json). Make it with: drlib run --chapters 05"
-        )
     model = load_model(folder, device)
-    responsible = json.loads((folder / "responsible.json").read_text(encoding="utf-8")) if graded else {}
-    applied = AppliedModel(
-        model, codebook_hash(model), device, load_classifier(folder / "classifier.json") if graded else None, responsible
-    )
-    if graded and {applied.classifier.codebook, responsible["codebook"]} != {applied.hash}:
-        raise ModelFolderError(f"{folder}: the classifier belongs to another network. Make it again with: drlib run --chapters 05")
-    return applied
+    applied = AppliedModel(model, codebook_hash(model), None, {})
+    return _with_classifier(applied, folder) if graded else applied
 
 
 def extract_features(data: Path, applied: AppliedModel, progress: bool = False) -> tuple[pd.DataFrame, list[Problem]]:
@@ -98,8 +86,8 @@ def extract_features(data: Path, applied: AppliedModel, progress: bool = False) 
     size, positions = applied.model.profile.quantizer.codebook_size, applied.model.profile.latent_size**2
     problems: list[Problem] = []
     rows = []
-    for patient, slices in _readable(data, applied, problems, progress):
-        counts = codeword_histogram(_encode(slices, applied), size)
+    for patient, slices in _readable(find_patients(data), applied, problems, progress):
+        counts = codeword_histogram(encode_patient(applied.model, slices.images), size)
         row = {"patient": patient.id, "grade": patient.grade, **{f"codeword_{k:03d}": int(count) for k, count in enumerate(counts)}}
         rows.append(row | {"n_slices": len(slices.images), "latent_positions": positions} | applied.provenance)
     return pd.DataFrame(rows), problems
@@ -112,32 +100,33 @@ def write_table(table: pd.DataFrame, out: Path) -> Path:
 
 
 def grade_patients(data: Path, applied: AppliedModel, out: Path, progress: bool = False) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """Grade every patient below ``data`` and write what was found to ``out/<patient>``; return the findings and the problems.
+    """Grade every patient below ``data`` and write what was found to ``out``; return the findings and the problems.
 
-    Each folder holds ``grade.json``, ``report.html`` and, on the patient's own grid: ``segmentation.nii.gz`` (1 NET, 2 ED, 4 ET),
+    One patient's files are written to ``out`` itself, those of several to ``out/<patient>``. They are ``grade.json``, ``report.html`` and, on the patient's own grid: ``segmentation.nii.gz`` (1 NET, 2 ED, 4 ET),
     ``codewords.nii.gz`` (the code index at every voxel) and ``responsible_LGG.nii.gz``, ``responsible_HGG.nii.gz`` (L1 change of the
     logits when the responsible codewords of that grade are replaced by the background's).
     """
+    patients = find_patients(data)
     problems: list[Problem] = []
     results = []
-    for patient, slices in _readable(data, applied, problems, progress):
+    for patient, slices in _readable(patients, applied, problems, progress):
         findings = examine(patient, slices, applied)
-        folder = folder_name(patient.id)
-        results.append(_plain(findings, applied) | {"folder": folder})
-        _write_maps(findings, slices, out / folder)
-        write_json(out / folder / "grade.json", results[-1])
-        write_report(findings, applied.provenance, out / folder / "report.html")
+        folder = out / folder_name(patient.id) if len(patients) > 1 else out
+        results.append(_plain(findings, applied))
+        _write_maps(findings, slices, folder)
+        write_json(folder / "grade.json", results[-1])
+        results[-1]["report"] = str(write_report(findings, applied.provenance, folder / "report.html"))
     return results, problems
 
 
 def examine(patient: Patient, slices: Slices, applied: AppliedModel) -> PatientFindings:
     """Return everything the model says of one patient, slice by slice."""
-    codes = _encode(slices, applied)
+    codes = encode_patient(applied.model, slices.images)
     counts = codeword_histogram(codes, applied.model.profile.quantizer.codebook_size)
     table = pd.DataFrame([counts], index=[patient.id])
-    prediction = _decode(codes, applied)
+    prediction = predict_labels(applied.model, codes)
     codewords, background = applied.responsible["codewords"], applied.responsible["background"]
-    maps = {grade: _responsible_map(slices, applied, codewords[grade], background) for grade in GRADES}
+    maps = {grade: change_maps(applied.model, codes, codewords[grade], background) for grade in GRADES}
     return PatientFindings(
         patient=patient.id,
         known_grade=patient.grade,
@@ -159,6 +148,16 @@ def folder_name(patient: str) -> str:
     return re.sub(r"[^\w.-]", "_", patient).lstrip(".") or "patient"
 
 
+def _with_classifier(applied: AppliedModel, folder: Path) -> AppliedModel:
+    if not all((folder / name).is_file() for name in ("classifier.json", "responsible.json")):
+        raise ModelFolderError(f"{folder} holds a network, but no classifier beside it. Make one with: drlib run --chapters 05")
+    classifier = load_classifier(folder / "classifier.json")
+    responsible = json.loads((folder / "responsible.json").read_text(encoding="utf-8"))
+    if {classifier.codebook, responsible["codebook"]} != {applied.hash}:
+        raise ModelFolderError(f"{folder}: the classifier belongs to another network. Make it again with: drlib run --chapters 05")
+    return replace(applied, classifier=classifier, responsible=responsible)
+
+
 def _newest_model(results: Path) -> Path:
     found = sorted(results.glob("*/model/model.json"), key=lambda path: path.stat().st_mtime)
     if not found:
@@ -166,9 +165,8 @@ def _newest_model(results: Path) -> Path:
     return found[-1].parent
 
 
-def _readable(data: Path, applied: AppliedModel, problems: list[Problem], progress: bool) -> Iterator[tuple[Patient, Slices]]:
-    """Yield the patients of ``data`` with their slices, one at a time; what cannot be read is added to ``problems``."""
-    patients = find_patients(data)
+def _readable(patients: list[Patient], applied: AppliedModel, problems: list[Problem], progress: bool) -> Iterator[tuple[Patient, Slices]]:
+    """Yield the patients with their slices, one at a time; what cannot be read is added to ``problems``."""
     profile = applied.model.profile
     for patient, twins in zip(tqdm(patients, unit="patient", disable=not progress), find_duplicates(patients), strict=True):
         if twins:
@@ -180,23 +178,6 @@ def _readable(data: Path, applied: AppliedModel, problems: list[Problem], progre
             problems.append(error.problem)
             continue
         yield patient, slices
-
-
-def _encode(slices: Slices, applied: AppliedModel) -> torch.Tensor:
-    return torch.cat([codes.cpu() for _, codes in encode_slices(applied.model, slices.images, device=applied.device)])
-
-
-@torch.inference_mode()
-def _decode(codes: torch.Tensor, applied: AppliedModel, batch_size: int = 48) -> np.ndarray:
-    network = applied.model.network
-    batches = (network.decode(network.quantizer.lookup(batch.to(applied.device))) for batch in codes.split(batch_size))
-    return torch.cat([logits.argmax(1).to(torch.uint8).cpu() for logits in batches]).numpy()
-
-
-def _responsible_map(slices: Slices, applied: AppliedModel, codewords: list[int], background: int) -> np.ndarray:
-    if not codewords:
-        return np.zeros((len(slices.images), *slices.images.shape[2:]), np.float32)
-    return responsible_regions(applied.model, slices.images, codewords, background, device=applied.device)
 
 
 def _write_maps(findings: PatientFindings, slices: Slices, folder: Path) -> None:

@@ -104,10 +104,7 @@ def status_page(series: Series) -> str:
     """Return the page of run times and versions, in Markdown, from the records of the executions."""
     records = {name: series.read_record(name) for name in series.chapters}
     stages = _stage_manifests(series)
-    rows = [
-        f"| {{doc}}`../notebooks/{name}` | {format_seconds(record['seconds'])} | {_stages_of(name, stages)} | {record['finished'][:16].replace('T', ' ')} |"
-        for name, record in records.items()
-    ]
+    rows = [_status_row(name, record, stages) for name, record in records.items()]
     versions = next((manifest["versions"] for manifest in stages.values()), {})
     return STATUS_PAGE.format(
         label=series.run.label,
@@ -164,6 +161,7 @@ def _stage_manifests(series: Series) -> dict[str, dict]:
     return {stage: json.loads(path.read_text()) for stage, path in paths.items() if path.is_file()}
 
 
-def _stages_of(name: str, stages: dict[str, dict]) -> str:
-    number = name.split("_")[0]
-    return ", ".join(f"{stage} {manifest['seconds']:.0f}" for stage, manifest in stages.items() if STAGE_CHAPTERS[stage] == number)
+def _status_row(name: str, record: dict, stages: dict[str, dict]) -> str:
+    number, finished = name.split("_")[0], record["finished"][:16].replace("T", " ")
+    computed = ", ".join(f"{stage} {manifest['seconds']:.0f}" for stage, manifest in stages.items() if STAGE_CHAPTERS[stage] == number)
+    return f"| {{doc}}`../notebooks/{name}` | {format_seconds(record['seconds'])} | {computed} | {finished} |"

@@ -101,9 +101,9 @@ def features(
     A patient that cannot be read is listed at the end; the others are written, and the exit status is 1.
     Example: drlib features /data/brats --model results/demo-.../model --out features.parquet
     """
+    check_suffix(out)
     from drlib.series.apply import extract_features, open_applied_model, write_table
 
-    check_suffix(out)
     table, problems = extract_features(data, open_applied_model(model, device), progress=sys.stderr.isatty())
     if len(table):
         write_table(table, out)
@@ -114,7 +114,7 @@ def features(
 @app.command()
 def grade(
     patient: Annotated[Path, typer.Argument(help="folder of one patient, of several, or CSV manifest")],
-    out: Annotated[Path, typer.Option("--out", help="folder for the results, one subfolder per patient")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the results; one subfolder each where there are several patients")],
     model: Model = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     as_json: AsJson = False,
@@ -130,7 +130,7 @@ def grade(
         print_json({"patients": results, "problems": [problem.to_dict() for problem in problems]})
     else:
         for result in results:
-            print(f"{result['patient']:<28} P(HGG) = {result['p_hgg']:.3f}   {out / result['folder'] / 'report.html'}")
+            print(f"{result['patient']:<28} P(HGG) = {result['p_hgg']:.3f}   {result['report']}")
     end_batch(problems)
 
 
@@ -242,7 +242,7 @@ def say(line: str) -> None:
 def main() -> None:
     """Run the command; a known error becomes its message and exit status 1."""
     try:
-        app()
+        app(prog_name="drlib")
     except DeepRadiomicsError as error:
         say(f"drlib: {error}")
         sys.exit(1)
