@@ -55,7 +55,8 @@ def plot_roc(
     """Show the ROC curve of P(HGG) with its 95 % band; the area is the same with LGG positive.
 
     Args:
-        probabilities: P(HGG) out of fold, patients x repeats; or several models by name: the first with its band, the others thin.
+        probabilities: P(HGG) out of fold, patients x repeats; or several models by name: ``codewords`` (or the first) with its
+            band, the others thin.
         grades: ``LGG`` or ``HGG`` of each patient.
         table: one row per model with ``auc``, ``auc_low``, ``auc_high``, which the legend then gives.
 
@@ -64,7 +65,8 @@ def plot_roc(
     """
     figure, ax = figure_and_axes(ax, 4.3, width_in=5.4)
     axis, models = np.linspace(0, 1, 201), probabilities if isinstance(probabilities, Mapping) else {"codewords": probabilities}
-    first = next(iter(models.values()))
+    main = "codewords" if "codewords" in models else next(iter(models))
+    models, first = {main: models[main], **models}, models[main]
     draws = mean_roc(first, grades, axis, _weights(grades.reindex(first.index), generator(0, "figures", "roc"), 500))
     ax.fill_between(axis, *np.percentile(draws, (2.5, 97.5), axis=0), color=INK, alpha=0.15, linewidth=0)
     for (name, table_of_model), (colour, line, width) in zip(models.items(), MODEL_LINES, strict=False):
