@@ -53,6 +53,11 @@ class Box:
         """Return the centres of the lattice cells along each axis, mm."""
         return [c + (np.arange(n) + 0.5) * step_mm for c, n in zip(self.corner_mm, self.lattice_shape(step_mm), strict=True)]
 
+    def cells_in(self, outer: "Box", step_mm: int) -> tuple[slice, ...]:
+        """Return which lattice cells of ``outer`` are those of this box."""
+        starts = [(c - o) // step_mm for c, o in zip(self.corner_mm, outer.corner_mm, strict=True)]
+        return tuple(slice(start, start + n) for start, n in zip(starts, self.lattice_shape(step_mm), strict=True))
+
     def slices(self, grid: Grid) -> tuple[slice, slice, slice]:
         """Return the voxels of ``grid`` whose centres lie in the box."""
         ranges = []

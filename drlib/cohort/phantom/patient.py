@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from drlib.cohort.phantom.anatomy import LATTICE_MM, Head, Push, Shape, draw_shape
+from drlib.cohort.phantom.anatomy import LATTICE_MM, Anatomy, Head, Push, Shape, draw_shape
 from drlib.cohort.phantom.appearance import Appearance, class_fractions, draw_appearance
 from drlib.cohort.phantom.artefacts import ScanArtefacts, acquire, draw_artefacts
 from drlib.cohort.phantom.grid import Box, Grid, weighted_sum
@@ -81,7 +81,7 @@ def draw_patient(
         return generator(seed, "phantom", patient, part)
 
     ring = growth_grade == "HGG"
-    relaxation, mismatch = vary_relaxation(rng("relaxation")), bool(not ring and rng("mismatch").random() < 0.3)
+    relaxation, mismatch = vary_relaxation(rng("relaxation")), bool(not ring and rng("mismatch").random() < 0.22)
     if mismatch:  # a homogeneous core, so watery that FLAIR nearly suppresses it (Patel et al. 2017, Clin Cancer Res 23:6078)
         relaxation["SOLID"] = Relaxation(2300, 0.1, 240, 0.95, 0.02)
     return PatientDraw(
@@ -111,9 +111,9 @@ def render_patient(draw: PatientDraw, spacing_mm: float) -> PhantomVolume:
     grid = Grid(spacing_mm)
     head = Head(draw.shape, generator(draw.seed, "phantom", draw.id, "head"))
     box = head.bounding_box()
-    labels, tissue, brain, coordinates = _place_tumour(draw, head, box, grid)
+    labels, anatomy = _place_tumour(draw, head, box, grid)
     positions = box.voxel_positions(grid)
-    shares = class_fractions(tissue, labels, brain, coordinates, draw.appearance, box, positions, spacing_mm)
+    shares = class_fractions(anatomy, labels, draw.appearance, box, positions, spacing_mm)
     signals = class_signals(draw.relaxation, draw.protocol).astype(np.float32)
     part = box.slices(grid)
     images = np.zeros((len(MODALITIES), *grid.shape), dtype=np.int16)
@@ -122,30 +122,30 @@ def render_patient(draw: PatientDraw, spacing_mm: float) -> PhantomVolume:
         ideal = weighted_sum(signals[:, index] / level, shares)
         rng = generator(draw.seed, "phantom", draw.id, "scan", modality)
         images[(index, *part)] = acquire(
-            ideal, brain, draw.scans[modality], draw.protocol.noise, draw.protocol.bias, box, positions, spacing_mm, rng
+            ideal, anatomy.brain, draw.scans[modality], draw.protocol.noise, draw.protocol.bias, box, positions, spacing_mm, rng
         )
     full = np.zeros(grid.shape, dtype=np.uint8)
     full[part] = labels
     return PhantomVolume(images, full, grid.affine)
 
 
-def _place_tumour(draw: PatientDraw, head: Head, box: Box, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels, tissue, brain mask and template coordinates in the box; another starting point where the tumour does not fit."""
+def _place_tumour(draw: PatientDraw, head: Head, box: Box, grid: Grid) -> tuple[np.ndarray, Anatomy]:
+    """Return labels and anatomy in the box; another starting point where the tumour does not fit."""
     lattice = box.lattice_positions(LATTICE_MM)
-    coarse, _, coordinates = head.fractions(box, lattice, LATTICE_MM)
+    healthy = head.sample(box, lattice, LATTICE_MM)
     radius = float(np.cbrt(3 * 1000 * (draw.volumes_cm3[0] + draw.volumes_cm3[2]) / (4 * np.pi)))
     for attempt in range(SEEDS_TRIED):
         rng = generator(draw.seed, "phantom", draw.id, "place", attempt)
-        centre = choose_seed_mm(coarse, coordinates[2], box, radius, rng)
+        centre = choose_seed_mm(healthy.tissue, healthy.coordinates[2], box, radius, rng)
         pushed = head.pushed(Push(centre, radius * float(np.cbrt(draw.mass_effect))))
-        coarse_tissue, _, _ = pushed.fractions(box, lattice, LATTICE_MM)
-        tissue, brain, template = pushed.fractions(box, box.voxel_positions(grid), grid.spacing_mm)
+        coarse = pushed.sample(box, lattice, LATTICE_MM)
+        anatomy = pushed.sample(box, box.voxel_positions(grid), grid.spacing_mm)
         try:
             counts = draw.counts(grid.spacing_mm)
-            labels = grow(draw.growth, counts, tissue, coarse_tissue, box, box.voxel_positions(grid), centre, grid.spacing_mm)
+            labels = grow(draw.growth, counts, anatomy.tissue, coarse.tissue, box, box.voxel_positions(grid), centre, grid.spacing_mm)
         except DoesNotFit:
             continue
-        return labels, tissue, brain, template
+        return labels, anatomy
     sizes = ", ".join(f"{name} {volume:.1f}" for name, volume in zip(COMPARTMENTS, draw.volumes_cm3, strict=True))
     raise DoesNotFit(f"{draw.id}: no place in this head for a tumour of {sizes} cm3 (seed {draw.seed}); draw with another seed")
 

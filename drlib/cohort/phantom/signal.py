@@ -10,7 +10,7 @@ import numpy as np
 
 from drlib.cohort.regions import MODALITIES
 
-CLASSES = ("WM", "GM", "CSF", "ED", "SOLID", "NECROSIS", "ET", "VESSEL", "PLEXUS", "BLOOD")
+CLASSES = ("WM", "GM", "CSF", "ED", "SOLID", "NECROSIS", "ET", "VESSEL", "PLEXUS", "BLOOD", "DURA")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ RELAXATION: dict[str, Relaxation] = {
     "WM": Relaxation(656, 0.38, 72, 0.71, 0.01),
     "GM": Relaxation(1100, 0.36, 95, 0.82, 0.03),
     "CSF": Relaxation(4000, 0.0, 700, 1.0),
-    "ED": Relaxation(1080, 0.30, 132, 0.85, 0.02),
-    "SOLID": Relaxation(1450, 0.28, 165, 0.90, 0.03),
-    "NECROSIS": Relaxation(2300, 0.15, 260, 0.95, 0.03),
-    "ET": Relaxation(1200, 0.28, 120, 0.86, 0.50),
+    "ED": Relaxation(1020, 0.30, 130, 0.85, 0.02),
+    "SOLID": Relaxation(1300, 0.28, 155, 0.90, 0.03),
+    "NECROSIS": Relaxation(1750, 0.15, 190, 0.94, 0.03),
+    "ET": Relaxation(1150, 0.28, 108, 0.85, 0.28),
     "VESSEL": Relaxation(1440, 0.20, 40, 0.80, 1.2),
     "PLEXUS": Relaxation(1500, 0.20, 180, 0.92, 0.6),
     "BLOOD": Relaxation(500, 0.10, 75, 0.85, 0.02),
+    "DURA": Relaxation(900, 0.30, 25, 0.45, 0.25),
 }
 RELAXIVITY_R1, RELAXIVITY_R2 = 4.3, 5.2  # per mmol/l and second: gadopentetate in plasma (Rohrer et al. 2005, Invest Radiol 40:715)
 
@@ -75,8 +76,8 @@ def draw_protocol(name: str, rng: np.random.Generator, shifted: bool = False) ->
     t2 = Sequence("spin-echo", rng.uniform(3000, 6500), longer * rng.uniform(80, 110))
     ti = {0.55: 1950, 1.5: 2150, 3.0: 2400}[field] + rng.uniform(-120, 120)
     flair = Sequence("inversion-recovery", rng.uniform(7500, 10500), longer * rng.uniform(95, 135), ti)
-    noise = float(rng.uniform(0.05, 0.08) if shifted else rng.uniform(0.012, 0.04))
-    bias = float(rng.uniform(0.1, 0.16) if shifted else rng.uniform(0.02, 0.09))
+    noise = float(rng.uniform(0.05, 0.08) if shifted else rng.uniform(0.007, 0.028))
+    bias = float(rng.uniform(0.1, 0.16) if shifted else rng.uniform(0.03, 0.12))
     return Protocol(name, field, dict(zip(MODALITIES, (t1, t1ce, t2, flair), strict=True)), noise, bias)
 
 
@@ -90,10 +91,10 @@ def vary_protocol(protocol: Protocol, rng: np.random.Generator) -> Protocol:
 
 
 def vary_relaxation(rng: np.random.Generator, spread: float = 1.0) -> dict[str, Relaxation]:
-    """Return the relaxation times of one patient: 5 % around the literature for healthy tissue, 14 % for tumour, times ``spread``."""
+    """Return the relaxation times of one patient: 5 % around the literature for healthy tissue, 16 % for tumour, times ``spread``."""
     varied = {}
     for name, tissue in RELAXATION.items():
-        width = spread * (0.05 if name in ("WM", "GM", "CSF") else 0.14)
+        width = spread * (0.05 if name in ("WM", "GM", "CSF") else 0.16)
         varied[name] = replace(
             tissue,
             t1=tissue.t1 * _near_one(rng, width),
@@ -105,7 +106,7 @@ def vary_relaxation(rng: np.random.Generator, spread: float = 1.0) -> dict[str, 
 
 
 def class_signals(relaxation: dict[str, Relaxation], protocol: Protocol) -> np.ndarray:
-    """Return the signal of each class in each modality, (10, 4), in units where fully relaxed CSF at TE 0 is 1."""
+    """Return the signal of each class in each modality, (11, 4), in units where fully relaxed CSF at TE 0 is 1."""
     signals = np.empty((len(CLASSES), len(MODALITIES)))
     for row, name in enumerate(CLASSES):
         tissue = relaxation[name]

@@ -30,6 +30,7 @@ class Growth:
     ring: bool  # enhancement surrounds the core (as in HGG) instead of lying in nodules within it (as in LGG)
     roughness: float  # log deviation of the growth speed
     infiltration: float  # 0: the core is round; 1: it follows the white matter
+    fringe: float  # raggedness of the borders
     ring_unevenness: float
     seed: int
 
@@ -41,6 +42,7 @@ def draw_growth(ring: bool, rng: np.random.Generator) -> Growth:
         ring=ring,
         roughness=float(rng.uniform(0.2, 0.5)),
         infiltration=float(rng.uniform(low, high)),
+        fringe=float(rng.uniform(0.6, 1.6)),
         ring_unevenness=float(rng.uniform(0.25, 0.7)),
         seed=int(rng.integers(2**62)),
     )
@@ -108,12 +110,12 @@ def grow(
     slowness = weighted_sum(SLOWNESS, coarse_tissue) * np.exp(growth.roughness * smooth_noise(rng, coarse_tissue.shape[1:], 2.0))
     slowness[coarse_tissue.sum(0) < 0.3] = np.inf
     allowed = (tissue[2] < 0.55) & (tissue.sum(0) > 0.5)
-    fine_noise = lattice_noise(rng, box, 7.0, positions)
-    local = (2.0 * tissue[1] + 8.0 * tissue[2] + 1.2 * fine_noise).astype(np.float32)
+    fringe = 1.3 * lattice_noise(rng, box, 8.0, positions) + 0.7 * lattice_noise(rng, box, 4.5, positions, step_mm=2)
+    local = (2.0 * tissue[1] + 8.0 * tissue[2] + growth.fringe * fringe).astype(np.float32)
 
     seed_cell = np.zeros(slowness.shape, dtype=bool)
     seed_cell[tuple(int((p - c) // LATTICE_MM) for p, c in zip(centre_mm, box.corner_mm, strict=True))] = True
-    core_time = _core_time(growth, slowness, seed_cell, box, positions, centre_mm, rng) + 0.6 * local
+    core_time = _core_time(growth, slowness, seed_cell, box, positions, centre_mm, rng) + 0.7 * local
     core = first_voxels(core_time, allowed, n_net + n_et)
 
     sources = _cells_holding(core, box, positions) | seed_cell
@@ -197,7 +199,8 @@ def _ring_score(
     """Depth below the surface of the core, in units of the local thickness of the ring."""
     depth = (distance_transform_edt(core) * spacing_mm).astype(np.float32)
     thickness = np.exp(growth.ring_unevenness * lattice_noise(rng, box, 18.0, positions))
-    return (depth + 0.9 * lattice_noise(rng, box, 8.0, positions)) / thickness
+    ragged = lattice_noise(rng, box, 8.0, positions) + 0.6 * lattice_noise(rng, box, 4.5, positions, step_mm=2)
+    return (depth + 0.8 * growth.fringe * ragged) / thickness
 
 
 def _nodule_score(
@@ -212,7 +215,7 @@ def _nodule_score(
         distances.append(
             np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]) * np.exp(0.4 * rng.standard_normal())
         )
-    return np.min(distances, axis=0) + 2.0 * lattice_noise(rng, box, 9.0, positions)
+    return np.min(distances, axis=0) + 2.5 * growth.fringe * lattice_noise(rng, box, 8.0, positions)
 
 
 def _capped(time: np.ndarray) -> np.ndarray:
