@@ -100,9 +100,7 @@ def make_robustness(random, n=12):
 def make_region_values(random, grades):
     rows = itertools.product(grades.index, ("HGG", "LGG"), ("NET", "ED", "ET"))
     level = {("HGG", "ET"): 7.7, ("HGG", "NET"): 5.5, ("HGG", "ED"): 3.8, ("LGG", "NET"): 1.2, ("LGG", "ED"): 1.0, ("LGG", "ET"): 0.9}
-    return pd.DataFrame(
-        [(p, g, r, random.gamma(2, level[g, r] / 2)) for p, g, r in rows], columns=["patient", "grade", "region", "mean"]
-    )
+    return pd.DataFrame([(p, g, r, random.gamma(2, level[g, r] / 2)) for p, g, r in rows], columns=["patient", "grade", "region", "mean"])
 
 
 def make_tests():
@@ -158,6 +156,9 @@ def make_all(random):
     )
     y, x = np.mgrid[:64, :64]
     return {
+        "overview": lambda: figures.plot_overview(
+            panels[0], codes[0], random.normal(size=(64, 16)), counts.iloc[0], 0.8, maps[0]["HGG"], 3
+        ),
         "patients": lambda: figures.plot_patients(panels),
         "volumes": lambda: figures.plot_volumes(make_volumes(random, grades)),
         "quantizer": lambda: figures.plot_quantizer(latents, codebook, codebook + 0.3 * random.normal(size=codebook.shape)),
@@ -192,7 +193,7 @@ def make_all(random):
     }
 
 
-IMAGE_FIGURES = {"patients", "models", "segmentations", "index_maps", "responsible_regions", "locality", "confusion", "verdict"}
+IMAGE_FIGURES = {"overview", "patients", "models", "segmentations", "index_maps", "responsible_regions", "locality", "confusion", "verdict"}
 
 
 def test_every_figure_draws_without_a_warning_and_leaves_the_session_as_it_was(random, recwarn):

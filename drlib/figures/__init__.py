@@ -5,6 +5,7 @@ from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volum
 from drlib.figures.grading import plot_calibration, plot_confusion, plot_models, plot_probabilities, plot_roc
 from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
+from drlib.figures.overview import plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
 from drlib.figures.responsible import plot_responsible, plot_screening
 from drlib.figures.robustness import plot_difference_ratios, plot_performance
@@ -26,6 +27,7 @@ __all__ = [
     "plot_locality",
     "plot_loss_arrows",
     "plot_models",
+    "plot_overview",
     "plot_patients",
     "plot_performance",
     "plot_probabilities",
