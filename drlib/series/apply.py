@@ -102,9 +102,10 @@ def write_table(table: pd.DataFrame, out: Path) -> Path:
 def grade_patients(data: Path, applied: AppliedModel, out: Path, progress: bool = False) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Grade every patient below ``data`` and write what was found to ``out``; return the findings and the problems.
 
-    One patient's files are written to ``out`` itself, those of several to ``out/<patient>``. They are ``grade.json``, ``report.html`` and, on the patient's own grid: ``segmentation.nii.gz`` (1 NET, 2 ED, 4 ET),
-    ``codewords.nii.gz`` (the code index at every voxel) and ``responsible_LGG.nii.gz``, ``responsible_HGG.nii.gz`` (L1 change of the
-    logits when the responsible codewords of that grade are replaced by the background's).
+    One patient's files are written to ``out`` itself, those of several to ``out/<patient>``: ``grade.json``, ``report.html`` and, on
+    the patient's own grid, ``segmentation.nii.gz`` (1 NET, 2 ED, 4 ET), ``codewords.nii.gz`` (the code index at every voxel),
+    ``responsible_LGG.nii.gz`` and ``responsible_HGG.nii.gz`` (L1 change of the logits when the responsible codewords of that grade are
+    replaced by the background's).
     """
     patients = find_patients(data)
     problems: list[Problem] = []

@@ -1,0 +1,153 @@
+"""The whole series at the smallest profile, once, and the book built from it with every warning an error (drlib.series.book)."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from drlib.series.book import build_book, cohort_banner, tidy_notebook
+from drlib.series.workflow import Series, SeriesError, run_series
+
+ROOT = Path(__file__).parents[1]
+CLAIMS = (
+    "dice_NET dice_ED dice_ET dice_TC dice_WT grading_accuracy grading_auc volume_baseline_accuracy difference_ratio_scale_1.0 "
+    "difference_ratio_shift_1.0 n_responsible_LGG n_responsible_HGG hgg_region_top lgg_region_top"
+).split()
+
+
+def copy_project(to: Path) -> Path:
+    for folder in ("book", "notebooks"):
+        shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for file in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / file, to)
+    return to
+
+
+@pytest.fixture(scope="session")
+def series(tmp_path_factory) -> Series:
+    """The project copied elsewhere and executed there."""
+    series = Series(copy_project(tmp_path_factory.mktemp("project")), "smoke")
+    failed = [outcome.name for outcome in run_series(series) if outcome.state != "executed"]
+    assert not failed, f"not executed: {failed}"
+    return series
+
+
+@pytest.fixture(scope="session")
+def site(series) -> Path:
+    """The folder of the built site."""
+    return build_book(series).parent
+
+
+def pages(site: Path) -> list[Path]:
+    return [page for folder in ("book", "notebooks") for page in sorted((site / folder).glob("*.html"))]
+
+
+@pytest.mark.slow
+def test_every_chapter_runs_and_a_second_run_executes_nothing(series):
+    assert {outcome.state for outcome in run_series(series)} == {"fresh"}
+
+
+@pytest.mark.slow
+def test_claims_hold_every_id_with_plain_numbers(series):
+    claims = json.loads(series.publish_claims().read_text())
+    assert set(CLAIMS) <= {claim["id"] for claim in claims}
+    fields = {"id", "chapter", "claim", "paper", "ours", "interval", "n", "cohort", "profile", "verdict"}
+    for claim in claims:
+        assert fields <= set(claim)
+        assert claim["interval"] is None or (len(claim["interval"]) == 2 and claim["interval"][0] <= claim["interval"][1])
+        assert claim["cohort"] == "phantom" and claim["profile"] == "smoke" and isinstance(claim["n"], int)
+
+
+@pytest.mark.slow
+def test_book_builds_strictly_and_every_page_of_the_contents_is_there(series, site):
+    assert (site / "index.html").is_file()
+    contents = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
+    assert {str(page.relative_to(site).with_suffix("")) for page in pages(site)} >= set(contents)
+
+
+@pytest.mark.slow
+def test_every_page_names_its_cohort(series, site):
+    for page in pages(site):
+        assert cohort_banner(series) in page.read_text(encoding="utf-8"), page
+
+
+@pytest.mark.slow
+def test_no_page_shows_a_folder_of_the_computer_that_made_it(series, site):
+    for path in [*pages(site), *(site / "_sources").rglob("*.ipynb")]:
+        text = path.read_text(encoding="utf-8")
+        found = [folder for folder in (str(series.root), str(ROOT), str(Path.home()) + "/") if folder in text]
+        assert not found, f"{path.name}: {found}"
+
+
+@pytest.mark.slow
+def test_no_output_of_a_chapter_is_an_error_or_a_warning(series):
+    for name in series.chapters:
+        for cell in nbformat.read(series.executed(name), as_version=4).cells:
+            for output in cell.get("outputs", []):
+                assert output.output_type != "error"
+                assert not re.search(r"\w*Warning:", output.get("text", "")), f"{name}: {output['text']}"
+
+
+class _Loaded(HTMLParser):
+    """Collects what a browser fetches for a page: scripts, styles, images, frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag in ("script", "img", "iframe", "source", "video", "audio"):
+            self.addresses.append(attributes.get("src") or "")
+        if tag == "link" and attributes.get("rel") in ("stylesheet", "preload", "icon", "modulepreload"):
+            self.addresses.append(attributes.get("href") or "")
+
+
+@pytest.mark.slow
+def test_site_is_complete_without_a_network(site):
+    for page in pages(site):
+        loaded = _Loaded()
+        loaded.feed(page.read_text(encoding="utf-8"))
+        for address in filter(None, loaded.addresses):
+            if not address.startswith("data:"):
+                assert "//" not in address, f"{page.name} loads {address}"
+                assert (page.parent / address.split("?")[0]).is_file(), f"{page.name}: {address} is missing"
+
+
+@pytest.mark.slow
+def test_figures_have_words_for_those_who_cannot_see_them(site):
+    for page in pages(site):
+        for image in re.findall(r"<img[^>]*>", page.read_text(encoding="utf-8")):
+            assert re.search(r'alt="[^"]+', image), f"{page.name}: {image[:120]}"
+
+
+def test_book_of_a_series_that_is_not_executed_says_what_to_do(tmp_path):
+    with pytest.raises(SeriesError, match="not executed yet: 01_cohort.*drlib run --profile smoke"):
+        build_book(Series(copy_project(tmp_path), "smoke"))
+
+
+def test_readers_see_the_parameters_that_were_used_and_no_folders(tmp_path):
+    series = Series(copy_project(tmp_path), "smoke", seed=3)
+    parameters = nbformat.v4.new_code_cell('profile = "demo"  # size\nseed = 0', metadata={"tags": ["parameters"]})
+    injected = nbformat.v4.new_code_cell(f'data_dir = "{tmp_path}"', metadata={"tags": ["injected-parameters"]})
+    said = nbformat.v4.new_output("stream", name="stdout", text=f"wrote {tmp_path}/results/x")
+    warned = nbformat.v4.new_output("stream", name="stderr", text="noise")
+    cell = nbformat.v4.new_code_cell("show()", outputs=[said, warned])
+    tidy = tidy_notebook(nbformat.v4.new_notebook(cells=[parameters, injected, cell], metadata={"papermill": {"x": 1}}), series)
+    assert [cell.source for cell in tidy.cells] == ['profile = "smoke"  # size\nseed = 3', "show()"]
+    assert [output.text for output in tidy.cells[1].outputs] == ["wrote results/x"]
+    assert "papermill" not in tidy.metadata
+
+
+def test_vendored_scripts_are_those_that_are_documented():
+    import hashlib
+
+    vendor = ROOT / "book" / "_static" / "vendor"
+    readme = (vendor / "README.md").read_text()
+    for script in vendor.rglob("*.js"):
+        assert hashlib.sha256(script.read_bytes()).hexdigest() in readme, f"{script} is not in the table of {vendor}/README.md"
+        assert any(script.parent.glob("LICENSE*")), f"{script} has no licence beside it"
