@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_radiomics import draw_labels, small_model, small_store
@@ -94,8 +95,25 @@ def test_the_cohort_table_is_tidy_and_falls_back_to_the_prediction(model):
     maps = change_maps(model, codes, [chosen], BACKGROUND)
     net = table.query("patient == 'P00' and region == 'NET'").iloc[0]
     assert net["sum"] == pytest.approx(maps[draw_labels() == 1].sum(), rel=1e-5) and net["n_voxels"] == 16
-    assert net["n_tokens"] == int((codes == chosen).sum())
+    assert net["n_tokens"] == int((codes[2:4] == chosen).sum())  # the slices with tumour
+    assert net["share_outside"] == pytest.approx(share_outside(maps[2:4], codes[2:4] == chosen), rel=1e-5)
     assert table.query("patient == 'P00' and region == 'ET'")["mean"].isna().all()
+
+
+def test_both_grades_at_once_are_each_grade_alone(model):
+    store = small_store(2)
+    codes = model.encode_to_codes(store.images("P00"))
+    high, low = int(codes[2].max()), int(codes[2][codes[2] != codes[2].max()].max())
+    both = ablate_cohort(model, store, {"HGG": [high], "LGG": [low]}, BACKGROUND)
+    alone = ablate_cohort(model, store, {"HGG": [high]}, BACKGROUND)
+    pd.testing.assert_frame_equal(both[both["responsible_for"] == "HGG"].reset_index(drop=True), alone)
+
+
+def test_a_patient_without_tumour_has_no_values(model):
+    store = small_store(1)
+    store._labels["P00"] = np.zeros((6, 32, 32), dtype=np.uint8)
+    table = ablate_cohort(model, store, {"LGG": [5]}, BACKGROUND)
+    assert len(table) == 3 and table[["mean", "sum", "share_outside"]].isna().all(axis=None) and (table["n_voxels"] == 0).all()
 
 
 def test_no_responsible_codewords_give_an_empty_table_with_its_columns(model):

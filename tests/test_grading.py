@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from small_radiomics import draw_counts
 
 from drlib.profiles import GradingSettings
-from drlib.radiomics.classifier import NestedLogistic
+from drlib.radiomics.classifier import NestedLogistic, fit_ridge
 from drlib.radiomics.grading import (
     METRICS,
     GradingError,
@@ -181,6 +181,14 @@ def test_the_nested_classifier_without_choices_is_standardised_ridge_logistic_re
     ours = NestedLogistic(sizes=(None,), penalties=(0.1,)).fit(x, y)
     theirs = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-10, max_iter=10000)).fit(x, y)
     assert ours.predict_proba(x)[:, 1] == pytest.approx(theirs.predict_proba(x)[:, 1], abs=1e-4)
+
+
+def test_newtons_method_is_right_where_a_full_step_would_leave_the_valley():
+    x = np.array([[-40.0], [-1.0], [0.1], [0.2], [30.0], [35.0]])
+    y = np.array([True, False, False, True, False, True])
+    theirs = LogisticRegression(C=1e4, tol=1e-12, max_iter=10000).fit(x, y)
+    found = fit_ridge(x, y, 1e4, np.array([8.0, -20.0]))
+    assert found.tolist() == pytest.approx([theirs.coef_[0, 0], theirs.intercept_[0]], rel=1e-4, abs=1e-6)
 
 
 def test_the_nested_classifier_keeps_few_columns_where_few_carry_the_grade():

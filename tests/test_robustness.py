@@ -53,6 +53,11 @@ def test_perturbed_counts_are_those_of_perturbed_slices():
     assert counted.loc["P01"].tolist() == np.bincount(codes.ravel(), minlength=16).tolist()
 
 
+def test_every_second_slice_makes_histograms_of_half_the_counts():
+    counted = count_perturbed(small_model(), small_store(2), [CLEAN], every=2)[CLEAN]
+    assert counted.sum(axis=1).tolist() == [3 * 16, 3 * 16]  # slices 0, 2 and 4 of six
+
+
 def test_the_unperturbed_grading_is_that_of_the_cross_validation():
     counts, grades = draw_counts(planted={0: 2.0})
     settings = GradingSettings(folds=5, repeats=1, permutations=0)

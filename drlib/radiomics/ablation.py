@@ -22,6 +22,7 @@ from drlib.segmentation.model import TrainedModel
 from drlib.segmentation.normalisation import EPSILON, SLOPE, NormalisedActivation
 
 ABLATED_REGIONS = LABELS[1:]  # NET, ED, ET
+TABLE_COLUMNS = ["patient", "grade", "responsible_for", "region", "mean", "sum", "n_voxels", "n_tokens", "share_outside", "labels"]
 
 
 class AblationError(DeepRadiomicsError):
@@ -54,14 +55,22 @@ def change_maps(
     batch_size: int = 48,
 ) -> np.ndarray:
     """Return ``responsible_regions`` of index maps (S, h, w) that are known already."""
-    replaced = replaced_tokens(model, codes, codewords, background)
+    return _changes(model, codes, [replaced_tokens(model, codes, codewords, background)], background, batch_size)[0]
+
+
+def _changes(model: TrainedModel, codes: Tensor, replaced: Sequence[Tensor], background: int, batch_size: int) -> list[np.ndarray]:
+    """Return the maps of several replacements; the unchanged index maps are decoded once for all, and only where one changes."""
     side = model.profile.stride
-    maps = np.zeros((len(codes), codes.shape[1] * side, codes.shape[2] * side), dtype=np.float32)
-    touched = torch.nonzero(replaced.any(dim=2).any(dim=1))[:, 0]
-    for chosen in touched.split(batch_size):
+    maps = [np.zeros((len(codes), codes.shape[1] * side, codes.shape[2] * side), dtype=np.float32) for _ in replaced]
+    touched = torch.stack([tokens.flatten(1).any(dim=1) for tokens in replaced])  # (replacements, S)
+    for chosen in torch.nonzero(touched.any(dim=0))[:, 0].split(batch_size):
         original = decode_codes(model, codes[chosen])
-        ablated = decode_codes(model, codes[chosen].masked_fill(replaced[chosen], background))
-        maps[chosen.numpy()] = (original - ablated).abs().sum(dim=1).cpu().numpy()
+        for number, tokens in enumerate(replaced):
+            among = touched[number, chosen]
+            changed = chosen[among]
+            if len(changed):
+                ablated = decode_codes(model, codes[changed].masked_fill(tokens[changed], background))
+                maps[number][changed.numpy()] = (original[among.to(original.device)] - ablated).abs().sum(dim=1).cpu().numpy()
     return maps
 
 
@@ -129,33 +138,42 @@ def ablate_cohort(
 ) -> pd.DataFrame:
     """Ablate each patient's responsible codewords, those of a grade together, and measure the change in the tumour's regions.
 
-    Regions are the truth where there is one, else the model's own segmentation (column ``labels``: truth or prediction).
+    Regions are the truth where there is one, else the model's own segmentation (column ``labels``: truth or prediction). Only slices
+    with tumour are decoded: what happens elsewhere enters no region.
 
     Returns a row per patient, ``responsible_for`` (LGG, HGG) and region: patient, grade (of the patient), responsible_for, region,
-    mean, sum, n_voxels, and for all three regions alike n_tokens (replaced), share_outside and labels. A grade without responsible
-    codewords has no rows.
+    mean, sum, n_voxels, labels, and for all three regions alike n_tokens (replaced in the slices with tumour) and share_outside (of
+    the change in these slices). A grade without responsible codewords has no rows.
     """
     patients = list(store.patients if patients is None else patients)
-    tables = []
-    for patient in tqdm(patients, desc="ablation", unit="patient", disable=not progress):
-        codes = encode_patient(model, store.images(patient), batch_size=batch_size)
-        truth = store.labels(patient)
-        labels = predict_labels(model, codes, batch_size) if truth is None else truth
-        for grade in GRADES:
-            if codewords_by_grade.get(grade):
-                measured = _measure(model, codes, labels, codewords_by_grade[grade], background, batch_size)
-                identity = {"patient": patient, "grade": store.grade(patient), "responsible_for": grade}
-                tables.append(measured.assign(**identity, labels="prediction" if truth is None else "truth"))
-    first = ["patient", "grade", "responsible_for", "region", "mean", "sum", "n_voxels", "n_tokens", "share_outside", "labels"]
-    return pd.concat(tables, ignore_index=True)[first] if tables else pd.DataFrame(columns=first)
+    asked = {grade: codewords_by_grade[grade] for grade in GRADES if codewords_by_grade.get(grade)}
+    tables = [pd.DataFrame(columns=TABLE_COLUMNS)]
+    for patient in tqdm(patients if asked else [], desc="ablation", unit="patient", disable=not progress):
+        codes, labels, source = _tumour_slices(model, store, patient, batch_size)
+        replaced = [replaced_tokens(model, codes, codewords, background) for codewords in asked.values()]
+        maps = _changes(model, codes, replaced, background, batch_size)
+        for grade, tokens, grade_maps in zip(asked, replaced, maps, strict=True):
+            identity = {"patient": patient, "grade": store.grade(patient), "responsible_for": grade, "labels": source}
+            measured = {"n_tokens": int(tokens.sum()), "share_outside": share_outside(grade_maps, tokens)}
+            tables.append(region_values(grade_maps, labels).assign(**identity, **measured))
+    return pd.concat(tables[1:] or tables, ignore_index=True)[TABLE_COLUMNS]
 
 
-def _measure(
-    model: TrainedModel, codes: Tensor, labels: np.ndarray, codewords: Sequence[int], background: int, batch_size: int
-) -> pd.DataFrame:
-    maps = change_maps(model, codes, codewords, background, batch_size)
-    replaced = replaced_tokens(model, codes, codewords, background)
-    return region_values(maps, labels).assign(n_tokens=int(replaced.sum()), share_outside=share_outside(maps, replaced))
+def _tumour_slices(model: TrainedModel, store: SliceStore, patient: str, batch_size: int) -> tuple[Tensor, np.ndarray, str]:
+    """Return index maps and labels of the slices with tumour, and whose labels they are."""
+    images, truth = store.images(patient), store.labels(patient)
+    if truth is not None:
+        shown = np.flatnonzero(truth.any(axis=(1, 2)))
+        codes = encode_patient(model, images[shown], batch_size=batch_size) if len(shown) else _no_codes(model, images)
+        return codes, truth[shown], "truth"
+    codes = encode_patient(model, images, batch_size=batch_size)
+    prediction = predict_labels(model, codes, batch_size)
+    shown = np.flatnonzero(prediction.any(axis=(1, 2)))
+    return codes[shown], prediction[shown], "prediction"
+
+
+def _no_codes(model: TrainedModel, images: np.ndarray) -> Tensor:
+    return torch.zeros((0, images.shape[2] // model.profile.stride, images.shape[3] // model.profile.stride), dtype=torch.int64)
 
 
 def token_change(

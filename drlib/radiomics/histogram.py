@@ -89,7 +89,8 @@ def background_codeword(model: TrainedModel, store: SliceStore, *, patients: Seq
     """Return the codeword most common where every pixel of a latent position's cell lies outside the brain.
 
     A pixel is outside where all modalities have the value of the corner of the first slice, which is outside in every scan.
-    Slices without brain are left out: they would outvote the surroundings of the head that the ablation is about.
+    Slices without brain are left out: they would outvote the surroundings of the head that the ablation is about. ``patients`` None
+    are sixteen of the store at equal steps, which hold thousands of such cells.
 
     Raises HistogramError if no cell is entirely outside.
 
@@ -97,7 +98,7 @@ def background_codeword(model: TrainedModel, store: SliceStore, *, patients: Seq
     """
     size = model.profile.quantizer.codebook_size
     histogram = np.zeros(size, dtype=np.int64)
-    for patient in store.patients if patients is None else patients:
+    for patient in store.patients[:: max(1, len(store.patients) // 16)] if patients is None else patients:
         images = store.images(patient)
         outside = _cells_outside(images, model.profile.stride)
         shown = np.flatnonzero(~outside.all(axis=(1, 2)))
