@@ -13,10 +13,11 @@ from drlib.series.book import build_book, cohort_banner, tidy_notebook
 from drlib.series.workflow import Series, SeriesError, run_series
 
 ROOT = Path(__file__).parents[1]
-CLAIMS = (
-    "dice_NET dice_ED dice_ET dice_TC dice_WT grading_accuracy grading_auc volume_baseline_accuracy difference_ratio_scale_1.0 "
-    "difference_ratio_shift_1.0 n_responsible_LGG n_responsible_HGG hgg_region_top lgg_region_top"
-).split()
+CLAIMS = {
+    *(f"dice_{region}" for region in ("NET", "ED", "ET", "TC", "WT")),
+    *("grading_accuracy", "grading_auc", "volume_baseline_accuracy", "difference_ratio_scale_1.0", "difference_ratio_shift_1.0"),
+    *("n_responsible_LGG", "n_responsible_HGG", "hgg_region_top", "lgg_region_top"),
+}
 
 
 def copy_project(to: Path) -> Path:
@@ -54,7 +55,7 @@ def test_every_chapter_runs_and_a_second_run_executes_nothing(series):
 @pytest.mark.slow
 def test_claims_hold_every_id_with_plain_numbers(series):
     claims = json.loads(series.publish_claims().read_text())
-    assert set(CLAIMS) <= {claim["id"] for claim in claims}
+    assert {claim["id"] for claim in claims} >= CLAIMS
     fields = {"id", "chapter", "claim", "paper", "ours", "interval", "n", "cohort", "profile", "verdict"}
     for claim in claims:
         assert fields <= set(claim)
