@@ -167,11 +167,11 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "robustness": {"magnitudes": (0.0, 0.5, 1.0)},
     },
     "demo": {
-        "cohort": {"spacing_mm": 2.0, "n_segmentation": 48, "n_grading": 112, "lgg_share": 0.375},
+        "cohort": {"spacing_mm": 2.0, "n_segmentation": 64, "n_grading": 112, "lgg_share": 0.375},
         "preprocessing": {"image_size": 128},
         "network": {"filters": (16, 32, 64, 64, 64)},
         "quantizer": {"start_epoch": 4},
-        "training": {"epochs": 20, "batch_size": 24, "learning_rate": 1e-3, "schedule": "one-cycle", "tumour_share": 0.6, "gradient_clip": 1.0, "precision": "bf16"},
+        "training": {"epochs": 20, "slices_per_epoch": 2400, "batch_size": 24, "learning_rate": 1e-3, "schedule": "one-cycle", "tumour_share": 0.6, "gradient_clip": 1.0, "precision": "bf16"},
         "grading": {},
     },
     "paper": {

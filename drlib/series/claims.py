@@ -39,7 +39,9 @@ class Claim:
     verdict: Verdict
 
 
-def judge(paper: float | None, ours: float | None, interval: tuple[float, float] | None, better: Literal["higher", "lower"] = "higher") -> Verdict:
+def judge(
+    paper: float | None, ours: float | None, interval: tuple[float, float] | None, better: Literal["higher", "lower"] = "higher"
+) -> Verdict:
     """Return ``holds`` where ours is at least as good as the published value or its interval reaches it.
 
     ``cannot be tested here`` where either number is missing. Source: ours; the rule is printed in the verdict chapter.
@@ -68,7 +70,7 @@ def gather_claims(run: Run) -> pd.DataFrame:
 def _plain(claim: Claim, run: Run, chapter: str) -> dict:
     row = asdict(claim)
     row["paper"], row["ours"] = _number(claim.paper), _number(claim.ours)
-    row["interval"] = None if claim.interval is None or pd.isna(claim.interval).any() else [float(x) for x in claim.interval]
+    row["interval"] = None if claim.interval is None or any(map(pd.isna, claim.interval)) else [float(x) for x in claim.interval]
     row["n"] = int(claim.n)
     head = {"id": row.pop("id"), "chapter": chapter}
     verdict = row.pop("verdict")

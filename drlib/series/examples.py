@@ -70,7 +70,9 @@ def ablation_examples(run: Run, grade: str, n: int = 4) -> list[AblationCase]:
     for panel in patient_panels(cohort, choose_patients(cohort, n, (grade,)), segmentation):
         images = panel.images[None]
         cases.append(
-            AblationCase(panel, {name: responsible_regions(segmentation.model, images, chosen, background)[0] for name, chosen in by_grade.items()})
+            AblationCase(
+                panel, {name: responsible_regions(segmentation.model, images, chosen, background)[0] for name, chosen in by_grade.items()}
+            )
         )
     return cases
 

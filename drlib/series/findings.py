@@ -94,9 +94,13 @@ def grading_claims(run: Run, grading: Grading) -> list[Claim]:
             PAPER_ACCURACY,
         ),
         _metric_claim("grading_auc", "AUC of codeword counts", table, "codewords", "auc", None),
-        _metric_claim("volume_baseline_accuracy", "accuracy of the three true volumes alone", table, "three true volumes", "accuracy", None),
+        _metric_claim(
+            "volume_baseline_accuracy", "accuracy of the three true volumes alone", table, "three true volumes", "accuracy", None
+        ),
         _metric_claim("volume_baseline_auc", "AUC of the three true volumes alone", table, "three true volumes", "auc", None),
-        _metric_claim("majority_accuracy", "accuracy of always answering the commoner grade", table, "always the commoner grade", "accuracy", None),
+        _metric_claim(
+            "majority_accuracy", "accuracy of always answering the commoner grade", table, "always the commoner grade", "accuracy", None
+        ),
     ]
     for grade, codewords in grading.by_grade.items():
         published, ours = PAPER_RESPONSIBLE[grade], len(codewords)
@@ -137,7 +141,9 @@ def _metric_claim(id: str, statement: str, table: pd.DataFrame, model: str, metr
 
 def summarise_ratios(robustness: Robustness) -> pd.DataFrame:
     """Return mean and SD over patients of the difference ratio per kind and magnitude."""
-    return robustness.ratios.groupby(["kind", "magnitude"])["difference_ratio"].agg(["mean", "std", "count"]).unstack("kind").swaplevel(axis=1)
+    return (
+        robustness.ratios.groupby(["kind", "magnitude"])["difference_ratio"].agg(["mean", "std", "count"]).unstack("kind").swaplevel(axis=1)
+    )
 
 
 def robustness_claims(run: Run, robustness: Robustness) -> list[Claim]:
@@ -164,13 +170,6 @@ def summarise_ablation(ablation: Ablation) -> pd.DataFrame:
     """Return mean and SD over patients of the ablation values per grade of the codewords and region, as means and as sums."""
     table = ablation.values.groupby(["responsible_for", "region"], sort=False)[["mean", "sum"]].agg(["mean", "std", "count"])
     return table.rename_axis(["responsible for", "region"])
-
-
-def region_figure(ablation: Ablation) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the means per voxel and the paired tests (Holm) as the figure takes them: ``grade`` is that of the codewords."""
-    values = ablation.values.drop(columns="grade").rename(columns={"responsible_for": "grade"})
-    tests = ablation.tests[ablation.tests["value"] == "mean"].rename(columns={"responsible_for": "grade", "wilcoxon_p_holm": "p"})
-    return values, tests
 
 
 def ablation_claims(run: Run, ablation: Ablation) -> list[Claim]:

@@ -53,7 +53,9 @@ class Run:
     @property
     def label(self) -> str:
         """The words under a figure or table that say where its numbers come from."""
-        cohort = "phantom cohort (synthetic patients, not clinical)" if self.is_phantom else f"cohort {self.cohort_name} (supplied by the user)"
+        cohort = (
+            "phantom cohort (synthetic patients, not clinical)" if self.is_phantom else f"cohort {self.cohort_name} (supplied by the user)"
+        )
         return f"{cohort}, profile {self.profile.name}, seed {self.seed}"
 
     def build(self, stage: str, sources: tuple[str, ...], upstream: tuple[str, ...], make: Callable[[Path], None], **settings) -> Path:
@@ -103,7 +105,9 @@ def open_run(profile: str = "demo", data_dir: str | None = None, results_dir: st
     if data_dir is not None:
         data = project_root() / data_dir
         if not data.exists():
-            raise RunError(f"data_dir {str(data_dir)!r} does not exist; give a folder of BraTS patients or a CSV manifest, or None for phantoms")
+            raise RunError(
+                f"data_dir {str(data_dir)!r} does not exist; give a folder of BraTS patients or a CSV manifest, or None for phantoms"
+            )
         folder += f"-data{hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:6]}"
     return Run(settings, data, project_root() / results_dir / folder, seed)
 

@@ -302,7 +302,9 @@ def open_grading(run: Run) -> Grading:
     run.manifest("grading")
     folder = run.folder / "grading"
     grades = _read_table(folder / "grades.csv")["grade"]
-    probabilities = {name: _read_table(folder / f"p_hgg_{number}.csv") for number, name in enumerate(MODELS) if (folder / f"p_hgg_{number}.csv").exists()}
+    probabilities = {
+        name: _read_table(folder / f"p_hgg_{number}.csv") for number, name in enumerate(MODELS) if (folder / f"p_hgg_{number}.csv").exists()
+    }
     responsible = pd.read_csv(folder / "codewords.csv", index_col="codeword")
     by_grade = json.loads((folder / "responsible.json").read_text())["codewords"]
     return Grading(grades, probabilities, pd.read_csv(folder / "table.csv", index_col="model"), responsible, by_grade)
@@ -386,9 +388,9 @@ PUBLISHED_MEASURES = {  # the published convention: LGG is positive
 def _perturb(run: Run, folder: Path) -> None:
     cohort, model, profile = open_cohort(run), open_model(run), run.profile
     grades = open_histograms(run).grades.dropna()
+    patients = list(grades.index)
     result = sweep(
-        model, cohort.grading, profile.robustness, profile.grading, grades=grades, patients=list(grades.index), seed=run.seed,
-        precision=profile.training.precision, progress=True,
+        model, cohort.grading, profile.robustness, profile.grading, grades=grades, patients=patients, seed=run.seed, progress=True
     )
     result.ratios.to_csv(folder / "ratios.csv", index=False)
     long = result.performance.rename(columns={"classifier": "mode", **{old: new for new, old in PUBLISHED_MEASURES.items()}})
