@@ -14,7 +14,7 @@ SERIES   = --profile "$(PROFILE)" --seed "$(SEED)" $(if $(DATA),--data "$(DATA)"
 .PHONY: help setup book smoke test lab clean
 
 help:
-	@sed -n 's/^#//p' Makefile | head -5
+	@sed -n 's/^#//p' Makefile | head -4
 
 setup: .venv/ready
 
