@@ -3,7 +3,8 @@
 #   make book PROFILE=smoke           the same, small: minutes instead of half an hour
 #   make book DATA=/folder/of/BraTS   on your own patients
 SHELL   := /bin/bash
-PYTHON  ?= python3.11
+IS_3_11 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
+PYTHON  ?= $(or $(shell for p in python3.11 python3 python; do $$p $(IS_3_11) && echo $$p && break; done),python3.11)
 PROFILE ?= demo
 DATA    ?=
 SEED    ?= 0
@@ -20,7 +21,7 @@ setup: .venv/ready
 
 # The stamp holds until the pins or the package's description change.
 .venv/ready: requirements.lock pyproject.toml
-	@command -v "$(PYTHON)" >/dev/null && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	@"$(PYTHON)" $(IS_3_11) || { \
 	  echo "Python 3.11 is needed, and '$(PYTHON)' is not it. Install it, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up .venv: about 230 packages, 2 to 5 minutes, once"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
