@@ -82,6 +82,22 @@ def test_codewords_that_hardly_occur_or_hardly_vary_are_not_tested():
     assert len(table) == counts.shape[1]
 
 
+def test_a_cohort_in_which_nothing_can_be_tested_has_no_responsible_codeword():
+    counts, grades = draw_counts()
+    for settings in (QUICK, PAPER):
+        table = find_responsible(0 * counts, grades, settings)
+        assert not table["responsible"].any() and table["q"].isna().all() and (table["lr_p"] == 1).all()
+
+
+def test_a_grade_without_responsible_codewords_can_be_filled_up_with_its_leading_ones():
+    counts, grades = draw_counts(40, 60, planted={3: 4.0})
+    table = find_responsible(counts, grades, QUICK)
+    assert responsible_by_grade(table) == {"LGG": [], "HGG": [3]}
+    filled = responsible_by_grade(table, at_least=2)
+    assert len(filled["LGG"]) == len(filled["HGG"]) == 2 and filled["HGG"][0] == 3
+    assert table.loc[filled["LGG"][0], "selected_share"] == table[table["direction"] == "LGG"]["selected_share"].max()
+
+
 def test_too_few_patients_and_wrong_settings_are_refused():
     with pytest.raises(StatisticsError, match="six"):
         find_responsible(*draw_counts(4, 20), QUICK)

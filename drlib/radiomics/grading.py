@@ -1,7 +1,7 @@
 """Grading (Eq. 6): logistic regression of the grade on codeword counts, judged only on patients it was not fitted to.
 
 Two protocols. ``paper``: raw counts, L2 with C = 1, one unstratified five-fold split. ``ours``: repeated stratified folds, and
-everything that is chosen or estimated (which codewords vary, centre, scale, strength of the penalty) inside the training patients.
+everything that is chosen or estimated (how many and which codewords, centre, scale, penalty) inside the training patients.
 Any table of features can be put in the place of the counts, and folds depend on the patients' grades and the seed alone, so that
 models can be compared on the same folds.
 """
@@ -93,8 +93,9 @@ def cross_validate(
 ) -> GradingResult:
     """Grade every patient of ``features`` (patients x codewords, or other columns) by classifiers fitted to other patients.
 
-    ``kind`` is the classifier (None: ``raw-counts`` for the protocol ``paper``, ``counts`` for ``ours``); give ``features`` for a
-    table of volumes and ``majority`` for the answer that looks at nothing. The protocol ``paper`` has one repeat.
+    ``grades`` may hold more patients; those of ``features`` are graded. ``kind`` is the classifier (None: ``raw-counts`` for the protocol
+    ``paper``, ``counts`` for ``ours``); give ``features`` for a table of volumes and ``majority`` for the answer that looks at nothing.
+    The protocol ``paper`` has one repeat. ``n_jobs``: processes that share the permutations.
 
     Raises StatisticsError for patients without a grade and GradingError where a grade has fewer patients than there are folds.
 

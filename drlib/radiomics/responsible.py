@@ -95,11 +95,21 @@ def find_responsible(
     return table.rename_axis("codeword")
 
 
-def responsible_by_grade(table: pd.DataFrame) -> dict[str, list[int]]:
-    """Return the responsible codewords of each grade, the clearest (largest distance of the AUC from .5) first."""
-    chosen = table[table["responsible"]]
-    chosen = chosen.loc[(chosen["auc"] - 0.5).abs().sort_values(ascending=False, kind="stable").index]
-    return {grade: [int(k) for k in chosen.index[chosen["direction"] == grade]] for grade in ("LGG", "HGG")}
+def responsible_by_grade(table: pd.DataFrame, at_least: int = 0) -> dict[str, list[int]]:
+    """Return the responsible codewords of each grade, the clearest (largest distance of the AUC from .5) first.
+
+    ``at_least``: where a grade has fewer, add its most often selected codewords, so that a small cohort has something to ablate.
+    Those are leading, not responsible, and must be called so.
+    """
+    chosen = {}
+    for grade in ("LGG", "HGG"):
+        own = table[table["direction"] == grade].assign(distance=(table["auc"] - 0.5).abs())
+        clearest = own[own["responsible"]].sort_values("distance", ascending=False, kind="stable").index
+        others = (
+            own[~own["responsible"] & own["q"].notna()].sort_values(["selected_share", "distance"], ascending=False, kind="stable").index
+        )
+        chosen[grade] = [int(k) for k in [*clearest, *others[: max(0, at_least - len(clearest))]]]
+    return chosen
 
 
 def is_testable(counts: pd.DataFrame, settings: ResponsibleSettings) -> np.ndarray:
@@ -130,10 +140,10 @@ def screen(logs: np.ndarray, is_hgg: np.ndarray, most: int) -> np.ndarray:
 
     The squared loss stands in for the logistic: at the start of the path their gradients are the same, and the path is exact.
     """
-    varies = np.flatnonzero(np.ptp(logs, axis=0) > 0)
-    standard = (logs[:, varies] - logs[:, varies].mean(axis=0)) / logs[:, varies].std(axis=0)
+    varies = np.flatnonzero(logs.std(axis=0) > 0)
     if not len(varies):
         return varies
+    standard = (logs[:, varies] - logs[:, varies].mean(axis=0)) / logs[:, varies].std(axis=0)
     coefficients = lars_path(standard, is_hgg - is_hgg.mean(), method="lasso", max_iter=most)[2]
     return varies[np.flatnonzero(coefficients[:, -1])]
 
@@ -183,6 +193,8 @@ def _test_standardised(selected: pd.DataFrame, grades: pd.Series) -> pd.DataFram
     """Test the columns that can be told apart in these patients; the others get statistic 0 and p 1."""
     varies = selected.columns[selected.std() > 0]
     independent = _independent(selected[varies])
+    if not independent:
+        return pd.DataFrame({"coefficient": 0.0, "lr_statistic": 0.0, "lr_p": 1.0}, index=selected.columns)
     standard = (selected[independent] - selected[independent].mean()) / selected[independent].std(ddof=0)
     test = effect_likelihood_ratio(standard, grades)
     return test.reindex(selected.columns).fillna({"coefficient": 0.0, "lr_statistic": 0.0, "lr_p": 1.0})
