@@ -4,6 +4,8 @@ A page without a kernel keeps the state of a widget and what is linked in the br
 work there is a frame; what needs the library stays hidden until a kernel answers the first move of a slider.
 """
 
+import base64
+import html
 import io
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -33,24 +35,30 @@ def type_face(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def make_image(png: bytes, alt: str, width: str = "100%") -> widgets.Image:
-    """Return an image widget that shrinks with the page and says what it shows to those who do not see it."""
-    image = widgets.Image(value=png, format="png", layout=widgets.Layout(width=width, max_width="100%"))
-    image.tooltip = alt
-    return image
+class Frame(widgets.HTML):
+    """A picture that shrinks with the page and says what it shows to those who do not see it.
+
+    HTML, because an ``Image`` widget has no alternative text, and one with a tooltip fails in a page without a kernel.
+    """
+
+    def __init__(self, png: bytes, alt: str, width: str = "100%"):
+        super().__init__(layout=widgets.Layout(max_width="100%"))
+        self._attributes = f'alt="{html.escape(alt)}" style="width: {width}; max-width: 100%"'
+        self.show(png)
+
+    def show(self, png: bytes) -> None:
+        """Replace the picture by another (PNG bytes)."""
+        self.value = f'<img {self._attributes} src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def make_stack(frames: Sequence[bytes], alt: str, width: str = "100%", shown: int = 0) -> widgets.Stack:
     """Return a stack that shows one of ``frames`` (PNG bytes)."""
-    return widgets.Stack([make_image(frame, alt, width) for frame in frames], selected_index=shown)
+    return widgets.Stack([Frame(frame, alt, width) for frame in frames], selected_index=shown)
 
 
-def make_player(n_frames: int, name: str, shown: int = 0, interval_ms: int = 350) -> tuple[widgets.HBox, widgets.IntSlider]:
-    """Return a bar with play button and slider over ``n_frames`` frames, and the slider."""
-    slider = widgets.IntSlider(shown, 0, n_frames - 1, description=name, readout=False, layout=widgets.Layout(width="60%"))
-    play = widgets.Play(value=shown, min=0, max=n_frames - 1, interval=interval_ms, show_repeat=False)
-    widgets.jslink((play, "value"), (slider, "value"))
-    return widgets.HBox([play, slider]), slider
+def make_slider(n_frames: int, name: str, shown: int = 0) -> widgets.IntSlider:
+    """Return a slider over ``n_frames`` frames. (A ``Play`` button fails in a page whose icons are drawn by script, as the theme's are.)"""
+    return widgets.IntSlider(shown, 0, n_frames - 1, description=name, readout=False, layout=widgets.Layout(width="min(100%, 480px)"))
 
 
 def link_frames(slider: widgets.Widget, stacks: Sequence[widgets.Stack], trait: str = "value") -> None:

@@ -13,7 +13,7 @@ from drlib.profiles import QuantizerSettings
 from drlib.seeds import generator
 from drlib.segmentation.quantizer import VectorQuantizer
 from drlib.viewer.plane import draw_plane, nearest
-from drlib.viewer.player import FRAME_COLOURS, link_frames, make_image, make_player, make_stack, show_when_alive, to_png
+from drlib.viewer.player import FRAME_COLOURS, Frame, link_frames, make_slider, make_stack, show_when_alive, to_png
 
 STARTS = {  # label -> switches of QuantizerSettings
     "moving average, corrected": {"bias_correction": True, "kmeans_start": False, "revive_dead": True},
@@ -99,7 +99,7 @@ def quantizer_widget(seed: int = 0, codewords: tuple[int, ...] = CODEWORDS) -> w
     inner = {(start, k): make_stack(make_frames(k, start, seed=seed), alt, "520px") for start in STARTS for k in codewords}
     by_start = [widgets.Stack([inner[start, k] for k in codewords], selected_index=min(1, len(codewords) - 1)) for start in STARTS]
     stack = widgets.Stack(by_start, selected_index=0)
-    bar, slider = make_player(len(STEPS), "step", interval_ms=900)
+    slider = make_slider(len(STEPS), "step")
     start = widgets.ToggleButtons(options=list(STARTS), index=0, description="learning", style={"button_width": "auto"})
     size = widgets.ToggleButtons(options=[str(k) for k in codewords], index=by_start[0].selected_index, description="codewords")
     size.style.button_width = "60px"
@@ -108,8 +108,8 @@ def quantizer_widget(seed: int = 0, codewords: tuple[int, ...] = CODEWORDS) -> w
     link_frames(size, by_start, "index")
     bench = live_bench(seed)
     show_when_alive(bench, slider, start, size)
-    note = widgets.HTML("<em>Press play or move the slider. Where a kernel runs, a bench to experiment on appears below.</em>")
-    return widgets.VBox([start, size, bar, stack, note, bench])
+    note = widgets.HTML("<em>Move the slider. Where a kernel runs, a bench to experiment on appears below.</em>")
+    return widgets.VBox([start, size, slider, stack, note, bench])
 
 
 def live_bench(seed: int = 0) -> widgets.VBox:
@@ -120,17 +120,17 @@ def live_bench(seed: int = 0) -> widgets.VBox:
     start = widgets.Dropdown(options=list(STARTS), description="learning")
     buttons = {name: widgets.Button(description=name) for name in ("Step", "Train", "Restart")}
     state = {"bench": make_bench(seed=seed), "done": 0}
-    image = make_image(draw_bench(state["bench"], name="step 0"), "The quantizer as set with the controls", "520px")
+    image = Frame(draw_bench(state["bench"], name="step 0"), "The quantizer as set with the controls", "520px")
 
     def restart(_: object = None) -> None:
         state.update(bench=make_bench(size.value, spread.value, start.value, seed), done=0)
-        image.value = draw_bench(state["bench"], name="step 0")
+        image.show(draw_bench(state["bench"], name="step 0"))
 
     def advance(number: int) -> None:
         previous = state["bench"].codebook
         state["bench"].step(number)
         state["done"] += number
-        image.value = draw_bench(state["bench"], previous, f"step {state['done']}")
+        image.show(draw_bench(state["bench"], previous, f"step {state['done']}"))
 
     buttons["Step"].on_click(lambda _: advance(1))
     buttons["Train"].on_click(lambda _: advance(steps.value))

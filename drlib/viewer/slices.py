@@ -8,7 +8,7 @@ from PIL import ImageDraw
 from drlib.cohort.regions import LABELS, MODALITIES
 from drlib.figures.images import LABEL_RGB, MODALITY_NAMES, WINDOW, largest_slice
 from drlib.figures.style import REGION_COLOURS
-from drlib.viewer.player import FRAME_COLOURS, link_frames, make_image, make_player, make_stack, show_when_alive, to_png, type_face
+from drlib.viewer.player import FRAME_COLOURS, Frame, link_frames, make_slider, make_stack, show_when_alive, to_png, type_face
 
 TILE = 224  # pixels of one picture in a frame
 MOST_FRAMES = 32
@@ -32,11 +32,11 @@ def slice_browser(
     frames = [to_png(draw_slice(images, labels, prediction, index), FRAME_COLOURS) for index in chosen]
     shown = int(np.abs(chosen - largest_slice(labels)).argmin()) if labels is not None else len(chosen) // 2
     stack = make_stack(frames, "Slices of one patient: four modalities, truth and prediction", "690px", shown)
-    bar, slider = make_player(len(frames), "slice", shown)
+    slider = make_slider(len(frames), "slice", shown)
     link_frames(slider, [stack])
     live = _live_browser(images, labels, prediction, int(chosen[shown]))
     show_when_alive(live, slider)
-    return widgets.VBox([bar, stack, _legend(), live])
+    return widgets.VBox([slider, stack, _legend(), live])
 
 
 def choose_slices(images: np.ndarray, labels: np.ndarray | None, most: int) -> np.ndarray:
@@ -72,10 +72,10 @@ def draw_slice(
 def _live_browser(images: np.ndarray, labels: np.ndarray | None, prediction: np.ndarray | None, index: int) -> widgets.VBox:
     number = widgets.IntSlider(index + 1, 1, len(images), description="every slice", layout=widgets.Layout(width="60%"))
     opacity = widgets.FloatSlider(value=OPACITY, min=0, max=1, step=0.1, description="opacity")
-    image = make_image(to_png(draw_slice(images, labels, prediction, index)), "One slice of the patient", "690px")
+    image = Frame(to_png(draw_slice(images, labels, prediction, index)), "One slice of the patient", "690px")
 
     def redraw(_: dict) -> None:
-        image.value = to_png(draw_slice(images, labels, prediction, number.value - 1, opacity.value))
+        image.show(to_png(draw_slice(images, labels, prediction, number.value - 1, opacity.value)))
 
     number.observe(redraw, names="value")
     opacity.observe(redraw, names="value")
