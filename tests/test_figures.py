@@ -100,12 +100,14 @@ def make_robustness(random, n=12):
 def make_region_values(random, grades):
     rows = itertools.product(grades.index, ("HGG", "LGG"), ("NET", "ED", "ET"))
     level = {("HGG", "ET"): 7.7, ("HGG", "NET"): 5.5, ("HGG", "ED"): 3.8, ("LGG", "NET"): 1.2, ("LGG", "ED"): 1.0, ("LGG", "ET"): 0.9}
-    return pd.DataFrame([(p, g, r, random.gamma(2, level[g, r] / 2)) for p, g, r in rows], columns=["patient", "grade", "region", "mean"])
+    return pd.DataFrame(
+        [(p, g, r, random.gamma(2, level[g, r] / 2)) for p, g, r in rows], columns=["patient", "responsible_for", "region", "mean"]
+    )
 
 
 def make_tests():
-    pairs = pd.DataFrame({"region_a": ["NET", "ED", "NET"], "region_b": ["ED", "ET", "ET"], "p": [0.03, 1e-7, 0.2]})
-    return pd.concat([pairs.assign(grade=grade) for grade in ("HGG", "LGG")])
+    pairs = pd.DataFrame({"first": ["NET", "ED", "NET"], "second": ["ED", "ET", "ET"], "wilcoxon_p_holm": [0.03, 1e-7, 0.2]})
+    return pd.concat([pairs.assign(responsible_for=grade, value="mean") for grade in ("HGG", "LGG")])
 
 
 def make_claims():
@@ -300,6 +302,13 @@ def test_brackets_appear_only_for_significant_pairs(random):
     assert [stars(p) for p in (0.2, 0.03, 0.005, 5e-4, 1e-5)] == ["", "*", "**", "***", "****"]
     figure = figures.plot_region_values(make_region_values(random, make_grades()), make_tests())
     assert sorted(text.get_text() for text in figure.axes[0].texts) == ["*", "****"]
+
+
+def test_the_grade_of_the_codewords_decides_not_that_of_the_patient(random):
+    values = make_region_values(random, make_grades()).assign(grade="HGG")  # every patient is HGG
+    values = values[values["responsible_for"] == "HGG"]
+    figure = figures.plot_region_values(values, make_tests())
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no responsible codeword"]
 
 
 def test_exact_interval_of_a_share_matches_the_known_values():

@@ -66,23 +66,24 @@ def plot_responsible_regions(cases: Sequence[AblationCase]) -> Figure:
 
 
 @styled
-def plot_region_values(values: pd.DataFrame, tests: pd.DataFrame | None = None, value: str = "mean") -> Figure:
+def plot_region_values(values: pd.DataFrame, tests: pd.DataFrame | None = None, value: str = "mean", p: str = "wilcoxon_p_holm") -> Figure:
     """Show the ablation values of each region, for HGG and for LGG responsible regions, with significant pairs bracketed.
 
     Args:
-        values: one row per patient, region and grade of the codewords: ``grade``, ``region``, and the column ``value``.
-        tests: one row per grade and pair of regions: ``grade``, ``region_a``, ``region_b``, ``p`` (adjusted for the three pairs).
+        values: what :func:`drlib.radiomics.ablation.ablate_cohort` returns; ``responsible_for`` is the grade of the codewords.
+        tests: the pairs of :func:`drlib.radiomics.statistics.compare_regions` with ``responsible_for`` and ``value`` (mean or sum).
         value: ``mean`` (per voxel of the region) or ``sum`` (as in the paper; grows with the region).
+        p: the test that the brackets show: ``wilcoxon_p_holm`` (paired) or ``dunn_p`` (as in the paper).
 
     Box: quartiles and median; whiskers: 1.5 interquartile ranges; cross: mean. Brackets: * p < .05, ** p < .01, *** p < .001,
     **** p < .0001; a pair without bracket is not significant. Source: the paper, Figure 7.
     """
     figure, axes = new_figure(4.0, 1, 2)
     for ax, grade in zip(axes, GRADES[::-1], strict=True):
-        table = values[values["grade"] == grade]
+        table = values[values["responsible_for"] == grade]
         top = _draw_region_boxes(ax, table, value)
-        if tests is not None:
-            top = _draw_brackets(ax, tests[tests["grade"] == grade], top)
+        if tests is not None and len(table):
+            top = _draw_brackets(ax, tests[(tests["responsible_for"] == grade) & (tests["value"] == value)], p, top)
         ax.set(ylim=(0, max(1.06 * top, 1e-12)), xlabel="true region", title=f"{grade} responsible regions")
         if table.empty:
             ax.text(0.5, 0.5, "no responsible codeword", transform=ax.transAxes, ha="center")
@@ -165,10 +166,13 @@ def _draw_region_boxes(ax: Axes, table: pd.DataFrame, value: str) -> float:
     return top
 
 
-def _draw_brackets(ax: Axes, tests: pd.DataFrame, top: float) -> float:
+def _draw_brackets(ax: Axes, pairs: pd.DataFrame, column: str, top: float) -> float:
     step, level = 0.075 * top, 1.04 * top
-    found = tests[tests["p"] < 0.05]
-    places = [(*sorted((REGION_ORDER.index(row.region_a), REGION_ORDER.index(row.region_b))), row.p) for row in found.itertuples()]
+    found = pairs[pairs[column] < 0.05]
+    places = [
+        (*sorted((REGION_ORDER.index(a), REGION_ORDER.index(b))), p)
+        for a, b, p in zip(found["first"], found["second"], found[column], strict=True)
+    ]
     for left, right, p in sorted(places, key=lambda place: (place[1] - place[0], place[0])):
         ax.plot([left, left, right, right], [level, level + 0.3 * step, level + 0.3 * step, level], color=INK, linewidth=1)
         ax.text((left + right) / 2, level + 0.2 * step, stars(p), ha="center", va="bottom", fontsize=9)
