@@ -1,7 +1,7 @@
 """How large the compartments are: NET, ED and ET volumes per grade that meet Table 1 of the paper.
 
 Each compartment's distribution is that of the expert masks of 102 GBM and 65 LGG (Bakas et al. 2017, Sci Data 4:170117, CC BY 3.0), as
-quantiles, bent by ``v -> a v**b`` so that its mean and standard deviation are those of Table 1. A Gaussian copula with the rank
+quantiles; scaled, and bent above the median, so that its mean and standard deviation are those of Table 1. A Gaussian copula with the rank
 correlations of the same masks couples the three; Latin hypercube strata keep even forty patients close to the means.
 """
 
@@ -37,8 +37,8 @@ QUANTILES_CM3: dict[str, dict[str, tuple[float, ...]]] = {
     },
 }
 SHARE_WITHOUT = {"LGG": {"NET": 0.0, "ED": 0.015, "ET": 0.308}, "HGG": {"NET": 0.0, "ED": 0.0, "ET": 0.0}}
-# Rank correlations NET-ED, NET-ET, ED-ET of the same masks.
-RANK_CORRELATIONS = {"LGG": (0.22, 0.0, 0.12), "HGG": (0.22, 0.52, 0.35)}
+# Correlations NET-ED, NET-ET, ED-ET, between those of the ranks and of the logarithms of the same masks.
+RANK_CORRELATIONS = {"LGG": (0.22, 0.0, 0.12), "HGG": (0.24, 0.58, 0.36)}
 LARGEST_CM3 = 330.0  # of the whole tumour; more does not fit beside a living brain
 PLANTED_SHIFT = 0.75  # standard deviations by which a planted compartment is larger in one grade and smaller in the other
 
@@ -65,9 +65,9 @@ def draw_volumes(grade: str, n: int, rng: np.random.Generator, shift: dict[str, 
 def volume_quantile(grade: str, compartment: str, probability: np.ndarray) -> np.ndarray:
     """Return the volumes in cm3 below which the given shares of the grade's tumours lie."""
     absent = SHARE_WITHOUT[grade][compartment]
-    factor, exponent = _bend(grade, compartment)
+    factor, bend = _bend(grade, compartment)
     inside = np.clip((np.asarray(probability) - absent) / (1 - absent), 0.0, 1.0)
-    volume = factor * np.exp(exponent * np.interp(inside, PROBABILITIES, np.log(QUANTILES_CM3[grade][compartment])))
+    volume = factor * _bent_quantile(grade, compartment, inside, bend)
     return np.where(np.asarray(probability) < absent, 0.0, volume)
 
 
@@ -91,18 +91,25 @@ def compare_with_table_1(truth: pd.DataFrame) -> pd.DataFrame:
 
 @lru_cache
 def _bend(grade: str, compartment: str) -> tuple[float, float]:
-    """Return (a, b) of ``v -> a v**b`` that gives the quantile curve the mean and standard deviation of Table 1."""
+    """Return the factor and the bend that give the quantile curve the mean and standard deviation of Table 1."""
     mean, deviation = TABLE_1[grade][compartment]
     present = 1 - SHARE_WITHOUT[grade][compartment]
     inside = (np.arange(4000) + 0.5) / 4000
-    logs = np.interp(inside, PROBABILITIES, np.log(QUANTILES_CM3[grade][compartment]))
 
-    def spread(exponent: float) -> float:
-        powers = np.exp(exponent * logs)
-        return np.mean(powers**2) / (present * np.mean(powers) ** 2) - 1 - (deviation / mean) ** 2
+    def excess_spread(bend: float) -> float:
+        volumes = _bent_quantile(grade, compartment, inside, bend)
+        return np.mean(volumes**2) / (present * np.mean(volumes) ** 2) - 1 - (deviation / mean) ** 2
 
-    exponent = brentq(spread, 0.3, 2.0)
-    return mean / (present * np.mean(np.exp(exponent * logs))), exponent
+    bend = brentq(excess_spread, -0.9, 1.0)
+    return mean / (present * np.mean(_bent_quantile(grade, compartment, inside, bend))), bend
+
+
+def _bent_quantile(grade: str, compartment: str, probability: np.ndarray, bend: float) -> np.ndarray:
+    """Return quantiles of the expert masks; those above the median m times (v / m)**bend, so that small tumours stay as they are."""
+    quantiles = np.log(QUANTILES_CM3[grade][compartment])
+    logs = np.interp(probability, PROBABILITIES, quantiles)
+    median = quantiles[PROBABILITIES.index(0.5)]
+    return np.exp(logs + bend * np.maximum(logs - median, 0.0))
 
 
 def _correlated_scores(n: int, rank_correlations: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
