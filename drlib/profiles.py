@@ -96,6 +96,7 @@ class TrainingSettings(Settings):
     focal_gamma: float = Field(2.0, ge=0)
     augmentation: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
+    start_from: str | None = Field(None, description="shipped model whose weights and codebook the training continues from; None: scratch")
 
 
 class GradingSettings(Settings):
@@ -110,6 +111,7 @@ class RobustnessSettings(Settings):
     """Eq. 7: magnitudes of the scaling and the shift."""
 
     magnitudes: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    every: int = Field(1, ge=1, description="take every so-manieth slice of a patient only")
 
 
 class Profile(Settings):
@@ -162,17 +164,35 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "preprocessing": {"image_size": 64},
         "network": {"filters": (8, 16, 32, 32)},
         "quantizer": {"codebook_size": 64, "codeword_dim": 16, "start_epoch": 2},
-        "training": {"epochs": 8, "batch_size": 16, "learning_rate": 2e-3, "schedule": "one-cycle", "tumour_share": 0.6, "gradient_clip": 1.0},
+        "training": {
+            "epochs": 8,
+            "batch_size": 16,
+            "learning_rate": 2e-3,
+            "schedule": "one-cycle",
+            "tumour_share": 0.6,
+            "gradient_clip": 1.0,
+        },
         "grading": {"repeats": 2, "permutations": 20},
         "robustness": {"magnitudes": (0.0, 0.5, 1.0)},
     },
     "demo": {
         "cohort": {"spacing_mm": 2.0, "n_segmentation": 64, "n_grading": 112, "lgg_share": 0.375},
         "preprocessing": {"image_size": 128},
-        "network": {"filters": (16, 32, 64, 64, 64)},
-        "quantizer": {"start_epoch": 4},
-        "training": {"epochs": 20, "slices_per_epoch": 2400, "batch_size": 24, "learning_rate": 1e-3, "schedule": "one-cycle", "tumour_share": 0.6, "gradient_clip": 1.0, "precision": "bf16"},
+        "network": {"filters": (16, 32, 64, 64)},
+        "quantizer": {},
+        "training": {
+            "epochs": 5,
+            "slices_per_epoch": 2400,
+            "batch_size": 24,
+            "learning_rate": 3e-4,
+            "schedule": "one-cycle",
+            "tumour_share": 0.6,
+            "gradient_clip": 1.0,
+            "precision": "bf16",
+            "start_from": "demo",
+        },
         "grading": {},
+        "robustness": {"magnitudes": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "every": 4},
     },
     "paper": {
         "cohort": {"spacing_mm": 1.0, "n_segmentation": 292, "n_grading": 335},
@@ -185,11 +205,19 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 SWITCHES: dict[str, dict[str, Any]] = {
+    # How the model that demo continues from was trained.
+    "from-scratch": {
+        "quantizer.start_epoch": 4,
+        "training.epochs": 22,
+        "training.learning_rate": 1e-3,
+        "training.start_from": None,
+    },
     # What the text of the paper says, made well defined.
     "paper": {
         "preprocessing.normalisation": "z-score",
         "quantizer.commitment": 1.0,
         "quantizer.start_epoch": 0,
+        "training.start_from": None,
         "training.tumour_share": None,
         "training.slices_per_epoch": None,
         "training.learning_rate": 1e-4,
@@ -205,6 +233,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "quantizer.revive_dead": False,
         "quantizer.commitment": 1.0,
         "quantizer.start_epoch": 0,
+        "training.start_from": None,
         "training.tumour_share": None,
         "training.slices_per_epoch": None,
         "training.learning_rate": 1e-4,

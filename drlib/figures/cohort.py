@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from drlib.cohort.phantom.volumes import TABLE_1
 from drlib.cohort.regions import GRADES, MODALITIES
 from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, Panel, name_columns, name_rows, show_image, show_labels
 from drlib.figures.style import (
@@ -24,10 +25,6 @@ from drlib.figures.style import (
 from drlib.seeds import generator
 
 TABLE_1_REGIONS = ("NET", "ED", "ET", "WT")
-TABLE_1 = {  # mean, standard deviation in cm3; Source: the paper, Table 1
-    "LGG": {"NET": (52.4, 47.3), "ED": (53.7, 48.7), "ET": (5.5, 13.5), "WT": (111.5, 76.7)},
-    "HGG": {"NET": (13.8, 15.9), "ED": (58.7, 38.3), "ET": (22.6, 18.6), "WT": (95.1, 54.8)},
-}
 
 
 @styled

@@ -23,6 +23,7 @@ from drlib.errors import DeepRadiomicsError
 from drlib.profiles import Profile
 from drlib.segmentation.network import Precision, SegmentationNetwork
 
+SHIPPED = Path(__file__).parent / "shipped"
 FORMAT = "deep-radiomics-model-1"
 WEIGHTS, CARD, README = "model.safetensors", "model.json", "README.md"
 
@@ -140,6 +141,26 @@ def load_model(folder: Path, device: str = "cpu", precision: Precision | None = 
         raise ModelError(f"{folder / WEIGHTS} is not safetensors ({error}). {_mend(folder)}") from error
     _fill(network, tensors, folder)
     return TrainedModel(network.to(device).eval(), profile, card)
+
+
+def shipped_model(name: str) -> Path:
+    """Return the folder of a model that comes with the library (trained on phantoms only). Raises ModelError naming those there are."""
+    folder = SHIPPED / name
+    if not folder.is_dir():
+        raise ModelError(f"no model {name!r} comes with drlib; there are {sorted(path.name for path in SHIPPED.glob('*'))}")
+    return folder
+
+
+def continue_from(network: SegmentationNetwork, folder: Path) -> None:
+    """Give ``network`` the weights and the codebook of the model in ``folder``.
+
+    Raises ModelError where the network has another architecture, or the folder is not a sound model.
+    """
+    tensors = load_model(folder).network.state_dict()
+    due, came = ({name: tuple(value.shape) for name, value in state.items()} for state in (network.state_dict(), tensors))
+    if due != came:
+        raise ModelError(f"{folder} has another architecture than the profile: train from the beginning, with the switch +from-scratch")
+    network.load_state_dict(tensors)
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from drlib.seeds import torch_generator
 from drlib.segmentation.augmentation import augment
 from drlib.segmentation.dice import evaluate_dice
 from drlib.segmentation.losses import segmentation_loss, total_loss
-from drlib.segmentation.model import SliceSource, TrainedModel, save_model
+from drlib.segmentation.model import SliceSource, TrainedModel, continue_from, save_model, shipped_model
 from drlib.segmentation.network import SegmentationNetwork
 from drlib.segmentation.quantizer import perplexity
 from drlib.segmentation.sampling import Batch, TrainingSlices
@@ -120,7 +120,10 @@ class _Training:
 
     def __post_init__(self):
         profile, settings = self.profile, self.profile.training
-        self.network = SegmentationNetwork(profile.network, profile.quantizer, seed=self.seed, precision=settings.precision).to(self.device)
+        self.network = SegmentationNetwork(profile.network, profile.quantizer, seed=self.seed, precision=settings.precision)
+        if settings.start_from:
+            continue_from(self.network, shipped_model(settings.start_from))
+        self.network.to(self.device)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
@@ -161,6 +164,7 @@ class _Training:
     def provenance(self, rows: list[dict[str, float]]) -> dict[str, Any]:
         """Return what a model card says of this training so far."""
         return {
+            "continued_from": self.profile.training.start_from,
             "epochs": len(rows),
             "patients": len(self.slices.patients),
             "slices_seen": len(rows) * self.slices.slices_per_epoch,

@@ -13,6 +13,10 @@ import pandas as pd
 from drlib.artifacts import write_json
 from drlib.series.run import Run
 
+HEADLINE = (  # claims on the front page
+    *("dice_WT", "dice_TC", "grading_accuracy", "grading_auc", "volume_baseline_accuracy", "difference_ratio_shift_1.0"),
+    *("hgg_region_top", "lgg_region_top"),
+)
 Verdict = Literal["holds", "holds with correction", "does not hold", "cannot be tested here"]
 
 
@@ -65,6 +69,31 @@ def gather_claims(run: Run) -> pd.DataFrame:
     rows = [row for path in sorted((run.folder / "claims").glob("*.json")) for row in json.loads(path.read_text())]
     write_json(run.folder / "claims.json", rows)
     return pd.DataFrame(rows)
+
+
+def headline(claims: pd.DataFrame) -> str:
+    """Return the front page's summary in Markdown: whose numbers they are, and the main claims, the paper's value beside ours."""
+    lines = []
+    for row in claims[claims["id"].isin(HEADLINE)].itertuples():
+        interval = "" if row.interval is None else " [{:.2f}, {:.2f}]".format(*row.interval)
+        lines.append(f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} |")
+    first = claims.iloc[0]
+    n = int(claims["n"].max())
+    whose = "synthetic patients (phantoms)" if first["cohort"] == "phantom" else f"patients of the cohort {first['cohort']}"
+    return "\n".join(
+        [
+            f"Computed on {n} graded {whose}, profile `{first['profile']}`; brackets are 95 % intervals over patients.",
+            "",
+            "| claim | the paper, on BraTS | here |",
+            "|:--|--:|--:|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def _shown(value: float | str | None) -> str:
+    return "–" if value is None or value != value else value if isinstance(value, str) else f"{value:.2f}"
 
 
 def _plain(claim: Claim, run: Run, chapter: str) -> dict:

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 
 from drlib.cohort.regions import REGIONS
+from drlib.figures.segmentation import PAPER_DICE
 from drlib.profiles import load_profile
 from drlib.radiomics.statistics import Interval, bootstrap_interval
 from drlib.seeds import generator
+from drlib.segmentation.model import load_model, shipped_model
 from drlib.segmentation.network import SegmentationNetwork
 from drlib.series.claims import Claim, judge
 from drlib.series.run import Run
-from drlib.series.stages import Ablation, Grading, Robustness, Segmentation
+from drlib.series.stages import Ablation, Grading, Robustness, Segmentation, open_grading, open_histograms, open_model
 
-PAPER_DICE = {"NET": (0.56, 0.28), "ED": (0.68, 0.16), "ET": (0.69, 0.23), "TC": (0.80, 0.19), "WT": (0.76, 0.12)}  # Results, p. 5
 PAPER_ACCURACY = 0.90  # Results, "Classification accuracy"
 PAPER_RESPONSIBLE = {"LGG": 3, "HGG": 2}  # Results, "Identification of responsible vectors"
 GRADING_COLUMNS = {
@@ -49,6 +50,16 @@ def describe_network(run: Run) -> pd.DataFrame:
             "parameters": f"{sum(weights.numel() for weights in network.parameters()):,}",
         }
     return pd.DataFrame(rows)
+
+
+def describe_training(run: Run) -> pd.DataFrame:
+    """Return how the model was trained, and, where it continued from a model that comes with the library, how that one was."""
+    cards = {"this run": open_model(run).card}
+    if run.profile.training.start_from:
+        cards["continued from"] = load_model(shipped_model(run.profile.training.start_from)).card
+    rows = {name: card["provenance"] | {"profile": card["profile"]["name"]} for name, card in cards.items()}
+    shown = ["profile", "seed", "patients", "epochs", "slices_seen", "training_minutes"]
+    return pd.DataFrame(rows).reindex(shown).rename_axis("training")
 
 
 def summarise_dice(run: Run, segmentation: Segmentation) -> pd.DataFrame:
@@ -102,8 +113,9 @@ def grading_claims(run: Run, grading: Grading) -> list[Claim]:
             "majority_accuracy", "accuracy of always answering the commoner grade", table, "always the commoner grade", "accuracy", None
         ),
     ]
-    for grade, codewords in grading.by_grade.items():
-        published, ours = PAPER_RESPONSIBLE[grade], len(codewords)
+    directions = grading.responsible.loc[grading.responsible["responsible"], "direction"]
+    for grade, published in PAPER_RESPONSIBLE.items():
+        ours = int((directions == grade).sum())
         verdict = "holds with correction" if ours else "does not hold"
         statement = f"{grade}-responsible codewords (the paper's test is undefined; chosen here by stability selection)"
         claims.append(Claim(f"n_responsible_{grade}", statement, published, ours, None, n, verdict))
@@ -164,6 +176,21 @@ def robustness_claims(run: Run, robustness: Robustness) -> list[Claim]:
 
 def _untested(id: str, statement: str, interval: Interval, n: int) -> Claim:
     return Claim(id, statement, None, interval.estimate, (interval.low, interval.high), n, "cannot be tested here")
+
+
+def ablated_codewords(run: Run) -> pd.DataFrame:
+    """Return the codewords that are replaced for each grade, and whether they are responsible or only leading."""
+    grading = open_grading(run)
+    responsible = set(grading.responsible.index[grading.responsible["responsible"]])
+    rows = {
+        grade: {
+            "codewords": ", ".join(map(str, codewords)),
+            "status": "responsible" if responsible & set(codewords) else "leading (none is responsible)",
+            "background codeword": open_histograms(run).background,
+        }
+        for grade, codewords in grading.by_grade.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("more in")
 
 
 def summarise_ablation(ablation: Ablation) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from drlib.artifacts import write_json
+from drlib.artifacts import file_sha256, write_json
 from drlib.cohort.brats import Patient, find_patients, split_cohort
 from drlib.cohort.phantom import make_cohort
 from drlib.cohort.regions import REGIONS, region_mask
@@ -32,12 +32,13 @@ from drlib.radiomics.responsible import find_responsible, responsible_by_grade
 from drlib.radiomics.robustness import sweep
 from drlib.radiomics.statistics import compare_regions
 from drlib.segmentation.dice import dice_scores, segment_store
-from drlib.segmentation.model import TrainedModel, load_model
-from drlib.segmentation.training import train
+from drlib.segmentation.model import TrainedModel, load_model, shipped_model
+from drlib.segmentation.training import Validation, train
 from drlib.series.run import Run
 
 COHORT_SOURCES = ("drlib.cohort", "drlib.seeds")
 SEGMENTATION_SOURCES = (*COHORT_SOURCES, "drlib.segmentation")
+N_VALIDATED_OF = 16  # one segmentation patient in so many is kept from training, for the curve of the Dice coefficients
 RADIOMICS_SOURCES = (*SEGMENTATION_SOURCES, "drlib.radiomics")
 
 
@@ -166,9 +167,16 @@ def train_and_evaluate(run: Run) -> Segmentation:
         ("cohort",),
         lambda folder: _train(run, folder),
         **{name: getattr(run.profile, name).model_dump() for name in ("network", "quantizer", "training")},
+        start=_shipped_weights(run),
     )
     run.build("segmentation", SEGMENTATION_SOURCES, ("cohort", "model"), lambda folder: _segment(run, folder))
     return open_segmentation(run)
+
+
+def _shipped_weights(run: Run) -> str | None:
+    """Return the SHA-256 of the weights that the training continues from."""
+    name = run.profile.training.start_from
+    return None if name is None else file_sha256(shipped_model(name) / "model.safetensors")
 
 
 def open_model(run: Run) -> TrainedModel:
@@ -186,8 +194,16 @@ def open_segmentation(run: Run) -> Segmentation:
 
 
 def _train(run: Run, folder: Path) -> None:
-    cohort = open_cohort(run)
-    train(cohort.segmentation, run.profile, folder, seed=run.seed).to_csv(folder / "log.csv", index=False)
+    store = open_cohort(run).segmentation
+    held_out = len(store.patients) // N_VALIDATED_OF
+    train(
+        store,
+        run.profile,
+        folder,
+        ids=store.patients[held_out:],
+        validation=Validation(store, store.patients[:held_out]),
+        seed=run.seed,
+    )
 
 
 def _segment(run: Run, folder: Path) -> None:
@@ -273,7 +289,8 @@ class Grading:
         table: one row per model; for each metric its estimate, ``_low`` and ``_high`` (95 %, bootstrap over patients), and ``_mean``
             and ``_sd`` over folds; ``permutation_p`` where it was asked for.
         responsible: one row per codeword (:func:`drlib.radiomics.responsible.find_responsible`).
-        by_grade: the responsible codewords of LGG and HGG.
+        by_grade: the responsible codewords of LGG and HGG; where a grade has none, its one most often selected codeword, which is
+            *leading*, not responsible.
     """
 
     grades: pd.Series
@@ -286,6 +303,11 @@ class Grading:
     def probability(self) -> pd.Series:
         """P(HGG) of each patient by its codewords, out of fold, averaged over repeats."""
         return self.probabilities["codewords"].mean(axis=1)
+
+    @property
+    def informed(self) -> dict[str, pd.DataFrame]:
+        """The probabilities of every model that looks at the patient."""
+        return {name: table for name, table in self.probabilities.items() if MODELS[name][1] != "majority"}
 
 
 def grade_patients(run: Run) -> Grading:
@@ -347,7 +369,11 @@ def _write_classifier(run: Run, histograms: Histograms, folder: Path) -> None:
     save_classifier(folder / "classifier.json", fit_classifier(counts, grades, seed=run.seed, codebook=histograms.counts.codebook))
     table = find_responsible(counts, grades, seed=run.seed)
     table.to_csv(folder / "codewords.csv")
-    facts = {"codewords": responsible_by_grade(table), "background": histograms.background, "codebook": histograms.counts.codebook}
+    facts = {
+        "codewords": responsible_by_grade(table, at_least=1),
+        "background": histograms.background,
+        "codebook": histograms.counts.codebook,
+    }
     write_json(folder / "responsible.json", facts | {"cohort": run.cohort_name, "profile": run.profile.name, "n_patients": len(grades)})
 
 
@@ -390,7 +416,15 @@ def _perturb(run: Run, folder: Path) -> None:
     grades = open_histograms(run).grades.dropna()
     patients = list(grades.index)
     result = sweep(
-        model, cohort.grading, profile.robustness, profile.grading, grades=grades, patients=patients, seed=run.seed, progress=True
+        model,
+        cohort.grading,
+        profile.robustness,
+        profile.grading,
+        grades=grades,
+        patients=patients,
+        seed=run.seed,
+        every=profile.robustness.every,
+        progress=True,
     )
     result.ratios.to_csv(folder / "ratios.csv", index=False)
     long = result.performance.rename(columns={"classifier": "mode", **{old: new for new, old in PUBLISHED_MEASURES.items()}})
