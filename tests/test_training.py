@@ -7,7 +7,7 @@ import torch
 from segmentation_toys import ToyStore, toy_profile
 
 from drlib.profiles import TrainingSettings
-from drlib.segmentation.model import load_model
+from drlib.segmentation.model import ModelError, load_model
 from drlib.segmentation.sampling import NothingToTrainOnError, TrainingSlices
 from drlib.segmentation.training import TrainingError, Validation, learning_rate, train
 
@@ -138,3 +138,25 @@ def test_nothing_of_a_training_is_a_pickle_and_the_checkpoint_header_is_json(tmp
     with safe_open(tmp_path / "checkpoint.safetensors", "pt") as file:
         assert json.loads(file.metadata()["training"])["rows"][0]["epoch"] == 1
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".safetensors", ".json", ".csv", ".md"}
+
+
+def test_a_training_continues_from_a_shipped_model_with_its_weights_and_codebook(tmp_path, monkeypatch):
+    monkeypatch.setattr("drlib.segmentation.model.SHIPPED", tmp_path)
+    store = ToyStore()
+    train(store, toy_profile(), tmp_path / "first", progress=False)
+    still = toy_profile("training.start_from=first", "training.epochs=1", "training.learning_rate=1e-30", "quantizer.start_epoch=0")
+    train(store, still, tmp_path / "second", progress=False)
+    before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.allclose(before[name], after[name]) for name in before if not name.startswith("quantizer"))
+    assert after["quantizer.n_updates"] > before["quantizer.n_updates"]
+    assert load_model(tmp_path / "second").card["provenance"]["continued_from"] == "first"
+
+
+def test_a_shipped_model_that_does_not_fit_or_does_not_exist_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("drlib.segmentation.model.SHIPPED", tmp_path)
+    store = ToyStore()
+    train(store, toy_profile(), tmp_path / "first", progress=False)
+    with pytest.raises(ModelError, match="another architecture.*from-scratch"):
+        train(store, toy_profile("training.start_from=first", "quantizer.codeword_dim=3"), tmp_path / "other", progress=False)
+    with pytest.raises(ModelError, match=r"no model 'absent'.*first"):
+        train(store, toy_profile("training.start_from=absent"), tmp_path / "other", progress=False)

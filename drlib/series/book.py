@@ -16,6 +16,7 @@ import nbformat
 import yaml
 
 from drlib.artifacts import MANIFEST
+from drlib.series.claims import headline, read_claims
 from drlib.series.execute import format_seconds
 from drlib.series.run import STAGE_CHAPTERS
 from drlib.series.workflow import Series, SeriesError
@@ -60,6 +61,8 @@ def stage_book(series: Series) -> Path:
     shutil.copy(series.root / "_toc.yml", site)
     _write_config(series, site / "_config.yml")
     (site / "book" / "status.md").write_text(status_page(series), encoding="utf-8")
+    (site / "book" / "_generated").mkdir()
+    (site / "book" / "_generated" / "headline.md").write_text(headline(read_claims(series.run)), encoding="utf-8")
     (site / "notebooks").mkdir()
     for name in series.chapters:
         notebook = tidy_notebook(nbformat.read(series.executed(name), as_version=4), series)

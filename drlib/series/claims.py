@@ -68,7 +68,16 @@ def gather_claims(run: Run) -> pd.DataFrame:
     """Write ``claims.json`` from what the chapters recorded, in their order, and return it as a table."""
     rows = [row for path in sorted((run.folder / "claims").glob("*.json")) for row in json.loads(path.read_text())]
     write_json(run.folder / "claims.json", rows)
-    return pd.DataFrame(rows)
+    return _table(rows)
+
+
+def read_claims(run: Run) -> pd.DataFrame:
+    """Return the ledger that :func:`gather_claims` wrote; missing values are None."""
+    return _table(json.loads((run.folder / "claims.json").read_text(encoding="utf-8")))
+
+
+def _table(rows: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame(rows).astype(object).where(pd.DataFrame(rows).notna(), None)
 
 
 def headline(claims: pd.DataFrame) -> str:
