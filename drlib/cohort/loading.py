@@ -50,6 +50,20 @@ def examine_patient(patient: Patient) -> tuple[PatientVolume | None, list[Patien
     return _assemble(patient, images, files.get("seg")), []
 
 
+def load_labels(patient: Patient) -> tuple[np.ndarray, float] | None:
+    """Return a patient's labels (uint8, 0 to 3, in the order of the file) and the volume of a voxel in mm3; None without a segmentation.
+
+    Raises PatientError where the file cannot be read. Labels are not checked here: see `examine_patient`.
+    """
+    if patient.segmentation is None:
+        return None
+    try:
+        volume = read_nifti(patient.segmentation)
+    except PatientError as error:
+        raise error.of_patient(patient.id) from None
+    return _library_labels(volume.voxels), float(abs(np.linalg.det(volume.affine[:3, :3])))
+
+
 def to_lps(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return voxels (i, j, k) with axes flipped and exchanged to the orientation nearest to LPS, and the affine that goes with them.
 

@@ -1,0 +1,98 @@
+"""Chapter 03: the trained network and how well it segments patients that it has not seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from drlib.artifacts import file_sha256
+from drlib.cohort.regions import REGIONS
+from drlib.segmentation.dice import dice_scores, segment_store
+from drlib.segmentation.model import TrainedModel, load_model, shipped_model
+from drlib.segmentation.training import Validation, train
+from drlib.series.run import Run
+from drlib.series.stages.cohort import COHORT_SOURCES, open_cohort, region_volumes
+
+SEGMENTATION_SOURCES = (*COHORT_SOURCES, "drlib.segmentation")
+N_VALIDATED_OF = 16  # one segmentation patient in so many is kept from training, for the curve of the Dice coefficients
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The trained network and how well it segments patients that it has not seen.
+
+    Attributes:
+        model: network and profile.
+        log: one row per epoch.
+        dice: one row per graded patient, a column per region; missing where neither truth nor prediction holds the region.
+        predicted_volumes: cm3, one row per graded patient, a column per region.
+    """
+
+    model: TrainedModel
+    log: pd.DataFrame
+    dice: pd.DataFrame
+    predicted_volumes: pd.DataFrame
+
+
+def train_and_evaluate(run: Run) -> Segmentation:
+    """Train the network on the segmentation cohort and segment the graded patients with it."""
+    run.build(
+        "model",
+        SEGMENTATION_SOURCES,
+        ("cohort",),
+        lambda folder: _train(run, folder),
+        **{name: getattr(run.profile, name).model_dump() for name in ("network", "quantizer", "training")},
+        start=_shipped_weights(run),
+    )
+    run.build("segmentation", SEGMENTATION_SOURCES, ("cohort", "model"), lambda folder: _segment(run, folder))
+    return open_segmentation(run)
+
+
+def _shipped_weights(run: Run) -> str | None:
+    """Return the SHA-256 of the weights that the training continues from."""
+    name = run.profile.training.start_from
+    return None if name is None else file_sha256(shipped_model(name) / "model.safetensors")
+
+
+def open_model(run: Run) -> TrainedModel:
+    """Return the network that chapter 03 trained."""
+    run.manifest("model")
+    return load_model(run.folder / "model")
+
+
+def open_segmentation(run: Run) -> Segmentation:
+    """Return what chapter 03 wrote."""
+    run.manifest("segmentation")
+    folder = run.folder / "segmentation"
+    tables = [read_table(folder / f"{name}.csv") for name in ("dice", "predicted_volumes")]
+    return Segmentation(open_model(run), pd.read_csv(run.folder / "model" / "log.csv"), *tables)
+
+
+def _train(run: Run, folder: Path) -> None:
+    store = open_cohort(run).segmentation
+    held_out = len(store.patients) // N_VALIDATED_OF
+    train(
+        store,
+        run.profile,
+        folder,
+        ids=store.patients[held_out:],
+        validation=Validation(store, store.patients[:held_out]) if held_out else None,
+        seed=run.seed,
+    )
+
+
+def _segment(run: Run, folder: Path) -> None:
+    cohort, model = open_cohort(run), open_model(run)
+    dice, volumes = {}, {}
+    for patient, prediction in segment_store(model, cohort.grading):
+        volumes[patient] = region_volumes(prediction, cohort.grading.geometry(patient).pixel_volume_mm3)
+        truth = cohort.grading.labels(patient)
+        if truth is not None:
+            dice[patient] = dice_scores(prediction, truth)
+    pd.DataFrame.from_dict(dice, orient="index", columns=REGIONS).rename_axis("patient").to_csv(folder / "dice.csv")
+    pd.DataFrame.from_dict(volumes, orient="index", columns=REGIONS).rename_axis("patient").to_csv(folder / "predicted_volumes.csv")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table with a row per patient."""
+    return pd.read_csv(path, index_col="patient", dtype={"patient": str})
