@@ -15,6 +15,8 @@ from pathlib import Path
 from drlib.series.workflow import Series
 
 HEARTBEAT_SECONDS = 60
+# Snakemake sets these to the threads of a rule, one; a chapter shall have the whole machine.
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def execute_chapter(series: Series, name: str) -> float:
@@ -75,6 +77,8 @@ def _watch(name: str, process: int) -> None:
 def main(arguments: list[str]) -> int:
     """Execute the chapter named on the command line, with lines of progress; return the exit status."""
     series, name = Series.load(Path(arguments[0])), arguments[1]
+    for variable in THREAD_LIMITS:
+        os.environ.pop(variable, None)
     plan = json.loads((series.folder / "plan.json").read_text())
     chapters = plan["chapters"]
     threading.Thread(target=_watch, args=(name, plan["process"]), daemon=True).start()
