@@ -1,5 +1,7 @@
 """The series: order, freshness by content, resuming, failures (drlib.series.workflow, execute)."""
 
+import datetime
+import itertools
 import os
 import shutil
 import subprocess
@@ -73,6 +75,13 @@ def test_every_chapter_is_executed_with_the_parameters(executed_once):
     assert [(o.name, o.state) for o in outcomes] == [(name, "executed") for name in series.chapters]
     injected = nbformat.read(series.executed("03_next"), as_version=4).cells[2]
     assert 'profile = "smoke"' in injected.source and "injected-parameters" in injected.metadata.tags
+
+
+def test_no_two_chapters_are_executed_at_once_unless_asked(executed_once):
+    records = [executed_once[0].read_record(name) for name in executed_once[0].chapters]
+    finished = [datetime.datetime.fromisoformat(record["finished"]).timestamp() for record in records]
+    spans = sorted((end - record["seconds"], end) for end, record in zip(finished, records, strict=True))
+    assert all(later[0] > earlier[1] - 1.5 for earlier, later in itertools.pairwise(spans)), spans  # times are whole seconds
 
 
 def test_second_run_executes_nothing_even_in_a_copied_project(executed):

@@ -3,6 +3,7 @@
 ``python -m drlib.series.execute build/notebooks/<run>/series.json 03_segmentation``
 """
 
+import contextlib
 import datetime
 import itertools
 import json
@@ -11,6 +12,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from drlib.series.workflow import Series
 
@@ -74,6 +77,20 @@ def _watch(name: str, process: int) -> None:
             print(f"{name:<24} still running after {format_seconds(elapsed)}", flush=True)
 
 
+def _take_turn(series: Series, jobs: int) -> FileLock:
+    """Wait until fewer than ``jobs`` chapters are being executed; the turn ends with this process.
+
+    Snakemake 9.15 does not count a job that was the only one to choose from, and starts more at once than it was told.
+    """
+    while True:
+        for number in range(jobs):
+            turn = FileLock(series.folder / f".turn{number}")
+            with contextlib.suppress(Timeout):
+                turn.acquire(timeout=0)
+                return turn
+        time.sleep(0.2)
+
+
 def main(arguments: list[str]) -> int:
     """Execute the chapter named on the command line, with lines of progress; return the exit status."""
     series, name = Series.load(Path(arguments[0])), arguments[1]
@@ -82,6 +99,7 @@ def main(arguments: list[str]) -> int:
     plan = json.loads((series.folder / "plan.json").read_text())
     chapters = plan["chapters"]
     threading.Thread(target=_watch, args=(name, plan["process"]), daemon=True).start()
+    turn = _take_turn(series, plan["jobs"])
     waiting = [chapter for chapter in chapters if not series.executed(chapter).is_file()]
     position = f"{len(chapters) - len(waiting) + 1} of {len(chapters)}"
     expected = series.expected_seconds(name)
@@ -92,6 +110,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # whatever stops a notebook is reported the same way
         print(describe_failure(series, name, error), flush=True)
         return 1
+    finally:
+        turn.release()
     print(f"{name:<24} done in {format_seconds(seconds)}", flush=True)
     return 0
 

@@ -25,6 +25,6 @@ for position, chapter in enumerate(series.chapters.values()):
             chapter=chapter.name,
             parameters=str(series.folder / "series.json"),
             python=sys.executable,
-        priority: -position
+        priority: len(series.chapters) - position
         shell:
             "{params.python:q} -m drlib.series.execute {params.parameters:q} {params.chapter:q}"

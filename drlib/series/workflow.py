@@ -258,7 +258,7 @@ def run_series(series: Series, numbers: Iterable[str] = (), force: bool = False,
 
 
 def _make(series: Series, plan: list[str], jobs: int) -> None:
-    write_json(series.folder / "plan.json", {"chapters": plan, "process": os.getpid()})
+    write_json(series.folder / "plan.json", {"chapters": plan, "jobs": jobs, "process": os.getpid()})
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("series.smk"))),
         *("--configfile", str(series.save()), "--directory", str(series.root / "build" / "snakemake")),
