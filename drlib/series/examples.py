@@ -77,6 +77,17 @@ def ablation_examples(run: Run, grade: str, n: int = 4) -> list[AblationCase]:
     return cases
 
 
+def overview_example(run: Run) -> tuple[Panel, np.ndarray, np.ndarray, pd.Series, float, np.ndarray, int]:
+    """Return one HGG patient on the way through the method, as :func:`drlib.figures.plot_overview` takes it."""
+    case = ablation_examples(run, "HGG", n=1)[0]
+    patient, network, histograms = case.panel.patient, open_model(run).network.eval(), open_histograms(run)
+    with torch.inference_mode():
+        codes = network.encode_to_codes(_batch(case.panel.images[None]))[0].numpy()
+    codebook, counts = network.quantizer.codebook.detach().numpy(), histograms.counts.table.loc[patient]
+    p_hgg = float(open_grading(run).probability[patient])
+    return case.panel, codes, codebook, counts, p_hgg, case.maps["HGG"], histograms.background
+
+
 def locality_example(run: Run, ablation: Ablation) -> tuple[np.ndarray, tuple[int, int], int, pd.DataFrame, Panel]:
     """Return the map of one replaced token, its cell, the stride, the shares outside of all measured tokens, and the slice."""
     cohort, model = open_cohort(run), open_model(run)
