@@ -13,7 +13,7 @@ import torch
 from drlib.cohort.slices import SliceStore
 from drlib.figures.ablation import AblationCase
 from drlib.figures.images import Panel, largest_slice
-from drlib.radiomics.ablation import responsible_regions, token_change
+from drlib.radiomics.ablation import encode_patient, responsible_regions, token_change
 from drlib.series.run import Run
 from drlib.series.stages import (
     Ablation,
@@ -64,16 +64,19 @@ def index_map_examples(cohort: Cohort, segmentation: Segmentation) -> tuple[list
 
 
 def ablation_examples(run: Run, grade: str, n: int = 4) -> list[AblationCase]:
-    """Return ``n`` patients of ``grade`` with the maps of both grades' responsible codewords."""
+    """Return ``n`` patients of ``grade`` with the maps of both grades' responsible codewords.
+
+    Of each the slice that holds most of the grade's responsible codewords; the one with the most tumour where it holds none.
+    """
     cohort, segmentation, background = open_cohort(run), open_segmentation(run), open_histograms(run).background
-    by_grade, cases = open_grading(run).by_grade, []
-    for panel in patient_panels(cohort, choose_patients(cohort, n, (grade,)), segmentation):
+    model, by_grade, cases = segmentation.model, open_grading(run).by_grade, []
+    for patient in choose_patients(cohort, n, (grade,)):
+        codes = encode_patient(model, cohort.grading.images(patient))
+        held = np.isin(codes.numpy(), by_grade[grade]).sum(axis=(1, 2))
+        panel = _panel(cohort.grading, patient, segmentation, int(held.argmax()) if held.any() else None)
         images = panel.images[None]
-        cases.append(
-            AblationCase(
-                panel, {name: responsible_regions(segmentation.model, images, chosen, background)[0] for name, chosen in by_grade.items()}
-            )
-        )
+        maps = {name: responsible_regions(model, images, codewords, background)[0] for name, codewords in by_grade.items()}
+        cases.append(AblationCase(panel, maps))
     return cases
 
 
@@ -97,9 +100,10 @@ def locality_example(run: Run, ablation: Ablation) -> tuple[np.ndarray, tuple[in
     return change, cell, model.profile.stride, ablation.locality, panel
 
 
-def _panel(store: SliceStore, patient: str, segmentation: Segmentation | None) -> Panel:
+def _panel(store: SliceStore, patient: str, segmentation: Segmentation | None, index: int | None = None) -> Panel:
+    """Return slice ``index`` of a patient, or the one with the most tumour."""
     images, labels, geometry = store.images(patient), store.labels(patient), store.geometry(patient)
-    index = largest_slice(labels)
+    index = largest_slice(labels) if index is None else index
     prediction = None if segmentation is None else _segment(segmentation, images[index])
     pixel_mm = float(np.sqrt(geometry.pixel_volume_mm3 / geometry.spacing_mm))
     return Panel(patient, images[index], labels[index], prediction, store.grade(patient), pixel_mm)
