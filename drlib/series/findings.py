@@ -123,12 +123,12 @@ def grading_claims(run: Run, grading: Grading) -> list[Claim]:
 
 
 def grading_table(grading: Grading) -> pd.DataFrame:
-    """Return per model the metrics that the paper gives, under both conventions, and AUC and Brier score, each with its interval."""
+    """Return a column per model with the paper's metrics under both conventions, AUC and Brier score, each with its interval."""
     columns = {}
     for metric, name in GRADING_COLUMNS.items():
         columns[name] = [_with_interval(row, metric) for _, row in grading.table.iterrows()]
-    columns["permutation p"] = grading.table["permutation_p"].to_list()
-    return pd.DataFrame(columns, index=grading.table.index)
+    columns["permutation p of the AUC"] = ["–" if pd.isna(p) else f"{p:.3f}" for p in grading.table["permutation_p"]]
+    return pd.DataFrame(columns, index=grading.table.index).T
 
 
 def responsible_table(grading: Grading) -> pd.DataFrame:
