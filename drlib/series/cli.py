@@ -125,12 +125,14 @@ def grade(
     """
     from drlib.series.apply import grade_patients, open_applied_model
 
-    results, problems = grade_patients(patient, open_applied_model(model, device, graded=True), out, progress=sys.stderr.isatty())
+    applied = open_applied_model(model, device, graded=True)
+    results, problems = grade_patients(patient, applied, out, progress=sys.stderr.isatty())
     if as_json:
         print_json({"patients": results, "problems": [problem.to_dict() for problem in problems]})
     else:
         for result in results:
             print(f"{result['patient']:<28} P(HGG) = {result['p_hgg']:.3f}   {result['report']}")
+        tell(f"Research only. Model {applied.hash}, fitted to the {applied.provenance['trained_on']} cohort; it is not made for patients.")
     end_batch(problems)
 
 
