@@ -82,7 +82,7 @@ def tidy_notebook(notebook: nbformat.NotebookNode, series: Series) -> nbformat.N
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata.pop("papermill", None)
     text = nbformat.writes(notebook)
-    for folder in (series.run.folder.parent, series.root, Path.home()):
+    for folder in (series.root, series.run.folder.parent, Path.home()):
         quoted = json.dumps(str(folder))[1:-1]
         text = text.replace(quoted + "/", "").replace(quoted, ".")
     return nbformat.reads(text, as_version=4)

@@ -221,5 +221,6 @@ def ablation_claims(run: Run, ablation: Ablation) -> list[Claim]:
 def top_share(values: pd.DataFrame, region: str, random: np.random.Generator, resamples: int = 2000) -> float:
     """Return the share of bootstrap resamples of the rows of ``values`` in which the column ``region`` has the highest mean."""
     draws = random.integers(len(values), size=(resamples, len(values)))
-    means = np.nanmean(values.to_numpy()[draws], axis=1)
+    drawn = np.ma.masked_invalid(values.to_numpy()[draws])  # a region may be absent from a whole resample: then it does not lead
+    means = drawn.mean(axis=1).filled(-np.inf)
     return float((values.columns[means.argmax(axis=1)] == region).mean())
