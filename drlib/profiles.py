@@ -86,6 +86,7 @@ class TrainingSettings(Settings):
     epochs: int = Field(ge=1)
     slices_per_epoch: int | None = Field(None, description="slices drawn per epoch; None: every slice once")
     tumour_share: float | None = Field(None, ge=0, le=1, description="share of drawn slices that contain tumour; None: as they come")
+    blank_slices: bool = Field(False, description="every blank slice trains, as in the paper; otherwise one per patient")
     batch_size: int = Field(72, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -219,6 +220,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "quantizer.start_epoch": 0,
         "training.start_from": None,
         "training.tumour_share": None,
+        "training.blank_slices": True,
         "training.slices_per_epoch": None,
         "training.learning_rate": 1e-4,
         "training.schedule": "constant",
@@ -235,6 +237,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "quantizer.start_epoch": 0,
         "training.start_from": None,
         "training.tumour_share": None,
+        "training.blank_slices": True,
         "training.slices_per_epoch": None,
         "training.learning_rate": 1e-4,
         "training.betas": (0.9, 0.9999),

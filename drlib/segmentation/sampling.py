@@ -31,7 +31,7 @@ class Batch:
 
 
 class TrainingSlices:
-    """The slices of some patients of a store, all but the blank ones: of these, one per patient stays.
+    """The slices of some patients of a store, all but the blank ones: of these, one per patient stays (unless ``blank_slices``).
 
     Patients are held in memory (float16) as long as they fit ``memory_gib``. Otherwise an epoch goes through them in blocks that
     fit, in a new random order each time, and slices are shuffled within a block.
@@ -64,7 +64,7 @@ class TrainingSlices:
         self._kept, patient_of_slice, has_tumour, used = [], [], [], 0
         for number, patient in enumerate(self.patients):
             images, labels = self._read(patient)
-            kept = _slices_to_keep(images)
+            kept = torch.arange(len(images)) if self.settings.blank_slices else _slices_to_keep(images)
             self._kept.append(kept)
             patient_of_slice += [number] * len(kept)
             has_tumour += (labels[kept].flatten(1) > 0).any(1).tolist()
