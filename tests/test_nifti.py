@@ -127,6 +127,22 @@ def test_the_voxels_may_be_changed_by_the_caller(path):
     read_nifti(path).voxels[0, 0, 0] = 7
 
 
+def test_a_volume_shorter_than_a_header_is_read(tmp_path):
+    voxels = np.arange(8, dtype=np.int16).reshape(2, 2, 2)
+    for name in ("small.nii", "small.nii.gz"):
+        np.testing.assert_array_equal(read_nifti(write_nifti(tmp_path / name, voxels, LPS)).voxels, voxels)
+
+
+def test_voxels_may_begin_anywhere(tmp_path, voxels):
+    content = write_nifti(tmp_path / "x.nii", voxels, LPS).read_bytes()
+    header = nibabel.Nifti1Header(content[:348], check=False)
+    header["vox_offset"] = 355
+    (tmp_path / "odd.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(7) + content[352:]))
+    volume = read_nifti(tmp_path / "odd.nii.gz")
+    np.testing.assert_array_equal(volume.voxels, voxels)
+    assert volume.voxels.flags.aligned
+
+
 # Damage
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from drlib.cohort.problems import PatientError
 from drlib.cohort.regions import FILE_LABEL_SETS, MODALITIES
 
 ORIENTATION = "LPS"
+READERS = min(len(MODALITIES), os.cpu_count() or 1)  # files of a patient that are read at the same time
 AFFINE_TOLERANCE_MM = 0.01  # at the corners of the volume; header numbers are rounded to float32
 ALL_FILE_LABELS = sorted(set().union(*FILE_LABEL_SETS))
 
@@ -87,16 +89,24 @@ def _read_files(patient: Patient) -> tuple[dict[str, _File], list[PatientError]]
     due = {modality: patient.files.get(modality) for modality in MODALITIES} | (
         {"seg": patient.segmentation} if patient.segmentation else {}
     )
-    for role, path in due.items():
-        if path is None or not os.path.exists(path):
-            errors.append(_missing(patient, role, path))
-            continue
-        try:
-            volume = read_nifti(path)
-            files[role] = _File(path, volume.voxels, volume.affine)
-        except PatientError as error:
-            errors.append(error)
+    with ThreadPoolExecutor(READERS) as readers:  # decompression lets other threads run
+        found = readers.map(lambda item: _read_file(patient, *item), due.items())
+        for role, file in zip(due, found, strict=True):
+            if isinstance(file, PatientError):
+                errors.append(file)
+            else:
+                files[role] = file
     return files, errors
+
+
+def _read_file(patient: Patient, role: str, path: Path | None) -> _File | PatientError:
+    if path is None or not os.path.exists(path):
+        return _missing(patient, role, path)
+    try:
+        volume = read_nifti(path)
+    except PatientError as error:
+        return error
+    return _File(path, volume.voxels, volume.affine)
 
 
 def _missing(patient: Patient, role: str, path: Path | None) -> PatientError:

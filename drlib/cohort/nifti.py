@@ -5,13 +5,13 @@ stream is decompressed and its CRC and length are verified on every read; nibabe
 """
 
 import gzip
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from isal import igzip_lib
+from isal import isal_zlib
+from isal.isal_zlib import _GzipReader  # the one reader of the package that fills an array it is given
 from nibabel.spatialimages import HeaderDataError
 
 from drlib.artifacts import write_atomically
@@ -21,7 +21,7 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 HEAD_BYTES = 540  # the longer of the two headers
 SHORTEST_BYTES = 18  # an empty gzip stream; nothing shorter is anything
-PIECE_BYTES = 2**24  # decompressed at a time
+MOST_INFLATED = 1032  # bytes that one byte of a deflate stream can become (258 from 2 bits)
 COPY_AGAIN = "Copy the file again from its source"
 STORED_AS = {"b": np.uint8, "e": np.float32}  # kinds that NIfTI cannot hold
 
@@ -73,8 +73,8 @@ def _read_bytes(path: Path) -> bytes:
         raise Unreadable(f"the file cannot be read ({error.strerror})", "Check that it exists and that you may read it") from error
 
 
-def _decode(stored: bytes) -> tuple[bytes | bytearray, _Promise]:
-    """Return the decompressed content, checked to be exactly as long as its header promises."""
+def _decode(stored: bytes) -> tuple[np.ndarray, _Promise]:
+    """Return the decompressed content (bytes), checked to be exactly as long as its header promises."""
     if len(stored) < SHORTEST_BYTES:
         raise Truncated(f"the file has only {len(stored)} bytes", COPY_AGAIN)
     if stored.startswith(GZIP_MAGIC):
@@ -82,70 +82,64 @@ def _decode(stored: bytes) -> tuple[bytes | bytearray, _Promise]:
     if sum(came == due for came, due in zip(stored, GZIP_MAGIC, strict=False)) == 2:
         raise ChecksumMismatch("the first bytes are a damaged gzip signature", COPY_AGAIN)
     promise = _promise(stored)
-    if len(stored) < promise.n_bytes:
-        raise Truncated(f"the file has {len(stored):,} bytes where its header promises {promise.n_bytes:,}", COPY_AGAIN)
-    if len(stored) > promise.n_bytes:
-        raise Unreadable(f"the file has {len(stored):,} bytes where its header promises {promise.n_bytes:,}", COPY_AGAIN)
-    return stored, promise
+    _check_length(len(stored), promise)
+    return np.frombuffer(stored, np.uint8), promise
 
 
-def _inflate(stored: bytes) -> tuple[bytes | bytearray, _Promise]:
-    """Decompress a gzip stream to its end, holding no more than its header promises. Damage is reported before anything it causes."""
-    pieces, content, promise, complaint = _pieces(stored), bytearray(), None, None
+def _inflate(stored: bytes) -> tuple[np.ndarray, _Promise]:
+    """Decompress a gzip stream to its end, straight into an array of the size that its header promises.
+
+    CRC and length of every member are verified. Damage is reported before anything it causes.
+    """
+    stream, content, promise, complaint = _GzipReader(stored), np.empty(HEAD_BYTES, np.uint8), None, None
     try:
-        for piece in pieces:
-            if complaint is None:
-                content += piece
-            if promise is None and complaint is None and len(content) >= HEAD_BYTES:
-                promise, complaint = _try_promise(content)
-            if promise is not None and len(content) > promise.n_bytes:
-                complaint = Unreadable(f"more came than the {promise.n_bytes:,} bytes that the header promises", COPY_AGAIN)
+        came = _fill(content, stream)
+        try:
+            promise = _promise(content[:came].tobytes())
+        except PatientError as error:
+            complaint = error
+        else:
+            head, content = content, np.empty(max(min(promise.n_bytes, MOST_INFLATED * len(stored)), came), np.uint8)
+            content[:came] = head[:came]
+            came += _fill(content[came:], stream)
+        beyond = np.empty(2**16, np.uint8)
+        while surplus := stream.readinto(beyond):
+            came += surplus
     except EOFError:
-        raise _ends_early(stored, content, promise) from None
+        raise _ends_early(stored, stream.tell(), promise) from None
+    except (gzip.BadGzipFile, isal_zlib.error) as error:
+        raise ChecksumMismatch(f"the gzip stream is damaged ({error})", COPY_AGAIN) from error
     if complaint is not None:
         raise complaint
-    promise = promise or _promise(content)
-    if len(content) < promise.n_bytes:
-        raise Truncated(f"{len(content):,} bytes came where the header promises {promise.n_bytes:,}", COPY_AGAIN)
+    _check_length(came, promise)
     return content, promise
 
 
-def _pieces(stored: bytes) -> Iterator[bytes]:
-    """Yield what all members of a gzip stream contain, verifying CRC and length of each. Raises EOFError where the stream ends early."""
-    rest = stored
-    while rest:
-        if not rest.startswith(GZIP_MAGIC):
-            raise ChecksumMismatch(f"{len(rest):,} bytes of something else follow the gzip stream", COPY_AGAIN)
-        member, given = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), rest
-        while not member.eof:
-            try:
-                piece = member.decompress(given, PIECE_BYTES)
-            except igzip_lib.IsalError as error:
-                raise ChecksumMismatch(f"the gzip stream is damaged ({error})", COPY_AGAIN) from error
-            if not piece and not member.eof:
-                raise EOFError
-            given = b""
-            yield piece
-        rest = member.unused_data.lstrip(b"\0")  # zeros may pad a file to whole blocks
+def _fill(target: np.ndarray, stream: _GzipReader) -> int:
+    """Read until ``target`` (bytes) is full or the stream ends; return how many bytes came."""
+    came = 0
+    while came < len(target) and (more := stream.readinto(target[came:])):
+        came += more
+    return came
 
 
-def _ends_early(stored: bytes, content: bytearray, promise: _Promise | None) -> PatientError:
+def _check_length(came: int, promise: _Promise) -> None:
+    if came < promise.n_bytes:
+        raise Truncated(f"{came:,} bytes came where the header promises {promise.n_bytes:,}", COPY_AGAIN)
+    if came > promise.n_bytes:
+        raise Unreadable(f"more came than the {promise.n_bytes:,} bytes that the header promises", COPY_AGAIN)
+
+
+def _ends_early(stored: bytes, came: int, promise: _Promise | None) -> PatientError:
     """Tell a file that was cut off from one whose damaged stream runs past its end: only the first has a sound beginning and no end."""
-    damaged_header = promise is None and len(content) >= HEAD_BYTES
+    damaged_header = promise is None and came >= HEAD_BYTES
     if damaged_header or (promise is not None and int.from_bytes(stored[-4:], "little") == promise.n_bytes % 2**32):
         return ChecksumMismatch("the gzip stream is damaged: its end is there, but not the way to it", COPY_AGAIN)
     due = f"{promise.n_bytes:,}" if promise else f"at least {HEAD_BYTES}"
-    return Truncated(f"the gzip stream ends after {len(content):,} decompressed bytes where {due} were due", COPY_AGAIN)
+    return Truncated(f"the gzip stream ends after {came:,} decompressed bytes where {due} were due", COPY_AGAIN)
 
 
-def _try_promise(content: bytearray) -> tuple[_Promise | None, PatientError | None]:
-    try:
-        return _promise(content), None
-    except PatientError as error:
-        return None, error
-
-
-def _promise(content: bytes | bytearray) -> _Promise:
+def _promise(content: bytes) -> _Promise:
     """Parse the header with nibabel."""
     sizes = {int.from_bytes(content[:4], order): order for order in ("little", "big")}
     size = next((size for size in sizes if size in HEADERS), None)
@@ -155,7 +149,7 @@ def _promise(content: bytes | bytearray) -> _Promise:
     if len(content) < size:
         raise Truncated(f"the file ends inside its header, after {len(content)} of {size} bytes", COPY_AGAIN)
     try:
-        header = HEADERS[size](bytes(content[:size]), endianness="<" if sizes[size] == "little" else ">", check=False)
+        header = HEADERS[size](content[:size], endianness="<" if sizes[size] == "little" else ">", check=False)
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header["vox_offset"])
     except (HeaderDataError, ValueError, KeyError, OverflowError) as error:
         raise Unreadable(f"the NIfTI header is not valid ({error})", remedy) from error
@@ -183,15 +177,14 @@ def _affine(header: nibabel.Nifti1Header) -> np.ndarray:
     return affine
 
 
-def _voxels(content: bytes | bytearray, promise: _Promise, dtype: np.dtype | type | None) -> np.ndarray:
-    stored = np.frombuffer(content, promise.header.get_data_dtype(), count=int(np.prod(promise.shape)), offset=promise.offset)
-    stored = stored.reshape(promise.shape, order="F")
+def _voxels(content: np.ndarray, promise: _Promise, dtype: np.dtype | type | None) -> np.ndarray:
+    stored = np.ndarray(promise.shape, promise.header.get_data_dtype(), content, promise.offset, order="F")
     try:
         slope, intercept = promise.header.get_slope_inter()
     except HeaderDataError as error:
         raise Unreadable(f"the scale factors of the header are not valid ({error})", COPY_AGAIN) from error
     if slope is None or (slope, intercept) == (1, 0):
-        return stored.astype(dtype or stored.dtype.newbyteorder("="))
+        return np.require(stored, dtype or stored.dtype.newbyteorder("="), ["ALIGNED", "WRITEABLE"])  # a copy only where one is needed
     return (stored * np.float64(slope) + intercept).astype(dtype or np.float32)
 
 
