@@ -46,6 +46,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
+def remove_temporary_files(folder: Path) -> None:
+    """Delete what killed processes left below ``folder`` while they wrote; no other process may be writing there."""
+    for path in Path(folder).rglob(".[0-9]*.*"):
+        path.unlink()
+
+
 def write_json(path: Path, content: Any) -> Path:
     """Write ``content`` as readable JSON, atomically. NaN is refused: JSON has no such number."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from drlib.segmentation.augmentation import augment, change_intensities, rotate_and_flip
+from drlib.segmentation.augmentation import augment, change_intensities, draw_intensities, rotate_and_flip
 
 torch.set_num_threads(1)
 
@@ -20,7 +20,7 @@ def brain(size: tuple[int, int] = (24, 24), b: int = 6) -> torch.Tensor:
 
 def test_intensities_are_a_line_per_slice_and_modality_within_range_and_the_background_stays():
     images = brain()
-    changed = change_intensities(images, -3.0, generator())
+    changed = change_intensities(images, -3.0, *draw_intensities(6, 4, generator()))
     assert torch.equal(changed == -3, images == -3)
     for b, c in ((0, 0), (3, 2), (5, 3)):
         x, y = images[b, c, 6:-6, 6:-6].flatten(), changed[b, c, 6:-6, 6:-6].flatten()
@@ -32,7 +32,7 @@ def test_intensities_are_a_line_per_slice_and_modality_within_range_and_the_back
 
 def test_without_a_common_background_every_pixel_changes():
     images = brain()
-    assert (change_intensities(images, None, generator()) != images).all()
+    assert (change_intensities(images, None, *draw_intensities(6, 4, generator())) != images).all()
 
 
 @pytest.mark.parametrize("size", [(24, 24), (16, 32)])
@@ -75,3 +75,11 @@ def test_the_same_generator_gives_the_same_batch_and_slices_differ():
     assert torch.equal(first, again)
     same = images[:1].expand(6, 4, 24, 24)
     assert not torch.equal(*augment(same, labels, -3.0, generator(7))[0][:2])
+
+
+def test_a_part_of_a_batch_gets_the_draws_that_it_has_in_the_whole():
+    images, labels = brain(), torch.randint(0, 4, (6, 24, 24), generator=generator(), dtype=torch.uint8)
+    whole = augment(images, labels, -3.0, generator(7))
+    for part in (slice(0, 2), slice(2, 6), slice(6, 6)):
+        came = augment(images[part], labels[part], -3.0, generator(7), size=6, part=part)
+        assert torch.equal(came[0], whole[0][part]) and torch.equal(came[1], whole[1][part])

@@ -31,6 +31,26 @@ def test_a_training_stopped_and_resumed_ends_with_the_same_bits(tmp_path, switch
     assert all(torch.equal(due[name], came[name]) for name in due)
 
 
+def test_precision_overrides_the_profiles(tmp_path):
+    log = train(ToyStore(), toy_profile(), tmp_path / "one", progress=False, stop_after=1, precision="bf16")
+    due = train(ToyStore(), toy_profile("training.precision=bf16"), tmp_path / "other", progress=False, stop_after=1)
+    assert log.loss.equals(due.loss)
+
+
+def test_an_error_while_reading_ahead_ends_the_training(tmp_path):
+    store = ToyStore()
+    read = store.images
+
+    def broken_after_the_index(patient):
+        if store.n_read >= 3:
+            raise OSError(f"{patient} cannot be read")
+        return read(patient)
+
+    store.images = broken_after_the_index
+    with pytest.raises(OSError, match="cannot be read"):
+        train(store, toy_profile(), tmp_path, progress=False, memory_gib=1e-9)
+
+
 def test_training_learns_the_toy_and_logs_what_it_did(tmp_path):
     store = ToyStore()
     profile = toy_profile("training.epochs=14", "training.learning_rate=0.01", "training.schedule=one-cycle")
@@ -93,10 +113,7 @@ def test_an_epoch_shows_every_slice_once_in_another_order_each_time_and_one_blan
 
 def test_images_come_with_their_own_labels():
     store = ToyStore()
-    pairs = {
-        i.astype(np.float32).tobytes(): label
-        for i, label in ((i, lab) for p in store.patients for i, lab in zip(*store.contents[p], strict=True))
-    }
+    pairs = {i.tobytes(): label for i, label in ((i, lab) for p in store.patients for i, lab in zip(*store.contents[p], strict=True))}
     for batch in TrainingSlices(store, settings(), memory_gib=2e-5).batches(1):
         for image, label in zip(batch.images, batch.labels, strict=True):
             assert np.array_equal(label.numpy(), pairs[image.numpy().tobytes()])
@@ -111,6 +128,27 @@ def test_slices_that_do_not_fit_in_memory_are_read_on_demand_and_are_the_same():
     store.n_read = 0
     seen(blocks, 2)
     assert store.n_read <= 6 + 3  # each patient once, some again at the seam of two blocks
+
+
+def test_an_epoch_that_is_entered_later_shows_the_rest_of_it_and_reads_nothing_of_what_came_before():
+    store = ToyStore(n_patients=6)
+    whole = TrainingSlices(store, settings())
+    assert [batch.images.tolist() for batch in whole.batches(1, 4)] == [batch.images.tolist() for batch in whole.batches(1)][4:]
+    one_block_each = TrainingSlices(store, settings(), memory_gib=7 * 9216 / 2**30)
+    store.n_read = 0
+    last = list(one_block_each.batches(2, one_block_each.steps_per_epoch - 1))
+    assert len(last) == 1 and store.n_read == 1
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_the_parts_of_the_processes_are_the_batch_in_their_order(world_size):
+    slices = TrainingSlices(ToyStore(), settings(slices_per_epoch=18))
+    processes = [slices.batches(1, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for whole, *parts in zip(slices.batches(1), *processes, strict=True):
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+        assert {part.size for part in parts} == {len(whole.images)}
+        assert max(len(part.images) for part in parts) - min(len(part.images) for part in parts) <= 1
 
 
 def test_the_tumour_share_is_kept_also_when_tumour_is_rare():

@@ -15,24 +15,40 @@ SCALE = 0.1
 SHIFT = 0.1
 
 
-def augment(images: Tensor, labels: Tensor, background: float | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    images: Tensor,
+    labels: Tensor,
+    background: float | None,
+    generator: torch.Generator,
+    *,
+    size: int | None = None,
+    part: slice = slice(None),
+) -> tuple[Tensor, Tensor]:
     """Return images (B, 4, H, W) and labels (B, H, W) transformed as one: each slice its own draw.
 
     ``background``: value outside the brain; None where it differs between patients (then intensities change everywhere
-    and rotations fill in 0, as in the authors' code).
+    and rotations fill in 0, as in the authors' code). ``size``, ``part``: the slices are this part of a batch of that size, and are
+    given the draws that they would have there.
     """
-    images = change_intensities(images, background, generator)
-    b = len(images)
-    angles = (2 * torch.rand(b, generator=generator) - 1) * math.radians(DEGREES)
-    flips = torch.rand(b, generator=generator) < 0.5
-    return rotate_and_flip(images, labels, angles, flips, 0.0 if background is None else background)
+    n = len(images) if size is None else size
+    scale, shift = draw_intensities(n, images.shape[1], generator)
+    angles = (2 * torch.rand(n, generator=generator) - 1) * math.radians(DEGREES)
+    flips = torch.rand(n, generator=generator) < 0.5
+    if not len(images):
+        return images, labels
+    images = change_intensities(images, background, scale[part], shift[part])
+    return rotate_and_flip(images, labels, angles[part], flips[part], 0.0 if background is None else background)
 
 
-def change_intensities(images: Tensor, background: float | None, generator: torch.Generator) -> Tensor:
-    """Return s (x + t), with s in [0.9, 1.1] and t in [-0.1, 0.1] drawn for each slice and modality; pixels outside the brain stay."""
-    shape = (*images.shape[:2], 1, 1)
-    scale = 1 + SCALE * (2 * torch.rand(shape, generator=generator) - 1).to(images)
-    shift = SHIFT * (2 * torch.rand(shape, generator=generator) - 1).to(images)
+def draw_intensities(n: int, modalities: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return scales in [0.9, 1.1] and shifts in [-0.1, 0.1] for each slice and modality, (n, modalities, 1, 1) each."""
+    scale, shift = (2 * torch.rand((n, modalities, 1, 1), generator=generator) - 1 for _ in range(2))
+    return 1 + SCALE * scale, SHIFT * shift
+
+
+def change_intensities(images: Tensor, background: float | None, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return s (x + t) for images (B, 4, H, W), s and t (B, 4, 1, 1); pixels outside the brain stay."""
+    scale, shift = scale.to(images), shift.to(images)
     changed = torch.addcmul(scale * shift, images, scale)
     if background is None:
         return changed

@@ -1,9 +1,15 @@
-"""The segmentation loss (soft Dice and focal) and the total loss, Eq. 4. Logits (B, C, H, W), labels (B, H, W), label 0 the background."""
+"""The segmentation loss (soft Dice and focal) and the total loss, Eq. 4. Logits (B, C, H, W), labels (B, H, W), label 0 the background.
+
+In a distributed training every process has a part of the batch, and the losses are those of the whole batch on all of them: sums go
+over the processes before they are divided.
+"""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from drlib.segmentation.distributed import sum_over_ranks
 
 DiceKind = Literal["per-class", "pooled"]
 SMOOTHING = 1e-5  # in the denominator of Dice, authors' code
@@ -42,9 +48,9 @@ def _soft_dice(p: Tensor, labels: Tensor, kind: DiceKind) -> Tensor:
     foreground = torch.arange(1, p.shape[1], dtype=labels.dtype, device=labels.device)
     truth = labels[:, None] == foreground[:, None, None]  # (B, C - 1, H, W)
     p = p[:, 1:]
-    intersection = (p * truth).sum((0, 2, 3))
-    n_truth = truth.sum((0, 2, 3))
-    total = p.sum((0, 2, 3)) + n_truth
+    sums = torch.stack([(p * truth).sum((0, 2, 3)), p.sum((0, 2, 3)), truth.sum((0, 2, 3)).to(p.dtype)])
+    intersection, n_predicted, n_truth = sum_over_ranks(sums)
+    total = n_predicted + n_truth
     if kind == "pooled":
         return 1 - 2 * intersection.sum() / total.sum().clamp(min=SMOOTHING)
     present = (n_truth > 0).to(p.dtype)
@@ -54,4 +60,6 @@ def _soft_dice(p: Tensor, labels: Tensor, kind: DiceKind) -> Tensor:
 
 def _focal(log_p: Tensor, labels: Tensor, gamma: float) -> Tensor:
     log_p = log_p.gather(1, labels.long()[:, None])
-    return (-((1 - log_p.exp()).clamp(min=0) ** gamma) * log_p).mean()
+    losses = -((1 - log_p.exp()).clamp(min=0) ** gamma) * log_p
+    total, n_pixels = sum_over_ranks(torch.stack([losses.sum(), losses.new_tensor(losses.numel())]))
+    return total / n_pixels

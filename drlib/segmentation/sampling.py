@@ -24,10 +24,12 @@ class NothingToTrainOnError(DeepRadiomicsError):
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, 4, H, W), float32, and labels (B, H, W), uint8."""
+    """Images (B, 4, H, W), float16 as in the store, and labels (B, H, W), uint8: this ``part`` of a batch of ``size`` slices."""
 
     images: Tensor
     labels: Tensor
+    size: int
+    part: slice
 
 
 class TrainingSlices:
@@ -53,11 +55,17 @@ class TrainingSlices:
         self.slices_per_epoch = settings.slices_per_epoch or total
         self.steps_per_epoch = -(-self.slices_per_epoch // settings.batch_size)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch (1, 2, ...)."""
+    def batches(self, epoch: int, first: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """Yield the batches of an epoch (1, 2, ...), from batch ``first`` on; nothing is read for those before.
+
+        Each process of a distributed training gets its part of every batch: the parts, in the order of ranks, are the batch. They
+        differ by one slice at most, and may be empty at the end of an epoch.
+        """
         order, block_of_patient = self._order(epoch)
-        for start in range(0, len(order), self.settings.batch_size):
-            yield self._batch(order[start : start + self.settings.batch_size], block_of_patient)
+        for start in range(first * self.settings.batch_size, len(order), self.settings.batch_size):
+            rows = order[start : start + self.settings.batch_size]
+            part = slice(len(rows) * rank // world_size, len(rows) * (rank + 1) // world_size)
+            yield self._batch(rows, part, block_of_patient)
 
     def _read_index(self) -> None:
         """Read every patient once: which slices stay, which hold tumour; keep the patients while they fit."""
@@ -103,12 +111,14 @@ class TrainingSlices:
             blocks[patient] = block
         return blocks
 
-    def _batch(self, rows: np.ndarray, block_of_patient: np.ndarray) -> Batch:
+    def _batch(self, batch: np.ndarray, part: slice, block_of_patient: np.ndarray) -> Batch:
+        n = part.stop - part.start
+        rows = batch[part] if n else batch[:1]  # of which an empty part takes nothing but the shape
         numbers = self.patient_of_slice[rows]
         self._load(numbers, block_of_patient)
         pairs = list(zip(numbers.tolist(), (rows - self._first[numbers]).tolist(), strict=True))
-        images = torch.stack([self._loaded[number][0][k] for number, k in pairs]).float()
-        return Batch(images, torch.stack([self._loaded[number][1][k] for number, k in pairs]))
+        images, labels = (torch.stack([self._loaded[number][of][k] for number, k in pairs])[:n] for of in (0, 1))
+        return Batch(images, labels, len(batch), part)
 
     def _load(self, numbers: np.ndarray, block_of_patient: np.ndarray) -> None:
         needed = set(numbers.tolist())
