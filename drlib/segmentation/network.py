@@ -58,10 +58,15 @@ class Convolution(nn.Module):
 
 
 class ConvolutionBlock(nn.Sequential):
-    """3x3 convolution, GroupNorm, LeakyReLU; with stride 2, the paper's downsampling block."""
+    """3x3 convolution, GroupNorm, LeakyReLU, and the sum with a shortcut; with stride 2, the paper's downsampling block."""
 
     def __init__(self, n_in: int, n_out: int, groups: int, stride: int = 1):
         super().__init__(Convolution(n_in, n_out, 3, stride), NormalisedActivation(n_out, groups))
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """Return (B, n_out, H / stride, W / stride)."""
+        convolution, activation = self
+        return activation(convolution(x), shortcut)
 
 
 class ResidualBlock(nn.Module):
@@ -74,7 +79,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, n_out, H, W)."""
-        return self.shortcut(x) + self.body(x)
+        first, second = self.body
+        return second(first(x), self.shortcut(x))
 
 
 class UpsamplingBlock(nn.Module):

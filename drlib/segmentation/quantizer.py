@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from drlib.errors import DeepRadiomicsError
 from drlib.profiles import QuantizerSettings
 from drlib.seeds import torch_generator
+from drlib.segmentation import kernels
 
 SMOOTHING = 1e-5  # Laplace smoothing of the counts, authors' code
 DEAD_SHARE = 0.05  # a codeword is dead when its average count is below this share of the mean over codewords
 REVIVED_SHARE = 0.25  # and a revived one is given this share: at decay .99 it has about 160 steps to find its latents
 KMEANS_ITERATIONS = 10
+ROWS_AT_ONCE = 2**16
 
 
 class LatentShapeError(DeepRadiomicsError, ValueError):
@@ -52,9 +54,12 @@ def perplexity(counts: Tensor) -> Tensor:
 
 def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
     """Return the indices (N,) of the codewords (K, D) nearest to latents (N, D), in float32; of equals the first. Source: Eq. 1."""
-    latents, codebook = latents.float(), codebook.float()
-    with torch.autocast(latents.device.type, enabled=False):  # |z|^2 is the same for every codeword
-        return torch.addmm(codebook.square().sum(1), latents, codebook.T, alpha=-2).argmin(1)
+    latents, codebook = latents.detach().float(), codebook.detach().float()
+    if kernels.usable(latents):
+        return kernels.nearest(latents, codebook)
+    norms = codebook.square().sum(1)  # |z|^2 is the same for every codeword
+    with torch.autocast(latents.device.type, enabled=False):  # a part at a time: distances take N x K numbers
+        return torch.cat([torch.addmm(norms, rows, codebook.T, alpha=-2).argmin(1) for rows in latents.split(ROWS_AT_ONCE)])
 
 
 class VectorQuantizer(nn.Module):
