@@ -9,7 +9,9 @@ build goes on where it was.
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +19,6 @@ from urllib.parse import quote
 import numpy as np
 import zarr
 from filelock import FileLock
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 
@@ -27,6 +28,7 @@ from drlib.cohort.patient import Patient
 from drlib.cohort.preprocessing import Geometry, Slices, make_slices
 from drlib.cohort.problems import PatientError, Problem
 from drlib.cohort.validation import find_duplicates
+from drlib.parallel import for_workers, map_patients
 from drlib.profiles import PreprocessingSettings
 
 METADATA = "zarr.json"
@@ -130,7 +132,7 @@ def build_slice_store(
 
     Raises ArtifactError where the folder holds a store of other settings or cannot be written, and ValueError for another name.
     """
-    folder = Path(folder)
+    folder = for_workers(folder)
     if folder.suffix != ".zarr":
         raise ValueError(f"{folder}: the name of a slice store ends in .zarr")
     made_with = {"format": FORMAT, "preprocessing": preprocessing.model_dump(mode="json"), "spacing_mm": float(spacing_mm)}
@@ -163,6 +165,11 @@ def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
     if there != made_with:
         different = ", ".join(sorted(name for name in made_with if there.get(name) != made_with[name]))
         raise ArtifactError(f"{folder} was made with another {different}. Delete it, or name another folder")
+    _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed workers left half done."""
     for half_done in folder.glob(".*.partial"):
         shutil.rmtree(half_done)
 
@@ -174,13 +181,17 @@ def _store_patients(
     duplicates = find_duplicates(patients)
     problems = {patient.id: [e.problem for e in errors] for patient, errors in zip(patients, duplicates, strict=True) if errors}
     due = [patient for patient in patients if patient.id not in problems and not _is_stored(folder, patient)]
-    work = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_store_patient)(patient, folder, preprocessing, spacing_mm) for patient in due
-    )
+    work = map_patients(_store_patient, map(_for_workers, due), folder, preprocessing, spacing_mm, n_jobs=n_jobs)
     for patient, found in tqdm(work, total=len(due), desc="preprocessing", unit="patient", disable=not progress):
         if found:
             problems[patient] = found
+    _clear(folder)
     return problems
+
+
+def _for_workers(patient: Patient) -> Patient:
+    files = {role: for_workers(path) for role, path in patient.files.items()}
+    return replace(patient, files=files, segmentation=patient.segmentation and for_workers(patient.segmentation))
 
 
 def _store_patient(patient: Patient, folder: Path, preprocessing: PreprocessingSettings, spacing_mm: float) -> tuple[str, list[Problem]]:
@@ -196,7 +207,7 @@ def _store_patient(patient: Patient, folder: Path, preprocessing: PreprocessingS
 
 
 def _write_group(folder: Path, slices: Slices, fingerprint: Mapping[str, Any]) -> None:
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")  # two workers may have the same patient
     group = zarr.open_group(partial, mode="w")
     _write_array(group, "images", slices.images)
     if slices.labels is not None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from drlib.cohort import problems
@@ -18,6 +17,7 @@ from drlib.cohort.loading import examine_patient
 from drlib.cohort.patient import Patient, PatientVolume
 from drlib.cohort.problems import PatientError, Problem
 from drlib.cohort.regions import MODALITIES
+from drlib.parallel import for_workers, map_patients
 
 T1CE = MODALITIES.index("t1ce")
 
@@ -74,8 +74,8 @@ def check_patient(patient: Patient) -> PatientReport:
 
 def check_cohort(root: Path | str, n_jobs: int = -1, progress: bool = True) -> CohortReport:
     """Check every patient of a cohort in parallel. Raises CohortError where there is no cohort to check."""
-    patients = find_patients(root)
-    work = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(check_patient)(patient) for patient in patients)
+    patients = find_patients(for_workers(root))
+    work = map_patients(check_patient, patients, n_jobs=n_jobs, ordered=True)
     reports = list(tqdm(work, total=len(patients), desc="checking", unit="patient", disable=not progress))
     reports = [
         report.with_problems([error.problem for error in errors]) for report, errors in zip(reports, find_duplicates(patients), strict=True)

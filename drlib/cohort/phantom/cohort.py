@@ -7,9 +7,9 @@ on the number of workers and a killed run resumes at the next patient.
 import json
 import os
 import shutil
+import uuid
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from drlib.cohort.phantom.signal import draw_protocol
 from drlib.cohort.phantom.volumes import PLANTED_SHIFT, draw_volumes
 from drlib.cohort.regions import GRADES, MODALITIES
 from drlib.errors import DeepRadiomicsError
+from drlib.parallel import for_workers, map_patients
 from drlib.profiles import CohortSettings
 from drlib.seeds import generator
 
@@ -82,18 +83,18 @@ def make_cohort(out: Path, settings: CohortSettings, seed: int, n_jobs: int = -1
 
     Raises DeepRadiomicsError if ``out`` holds a cohort of other settings or another seed.
     """
-    out = Path(out)
+    out = for_workers(out)
     description = {"settings": settings.model_dump(mode="json"), "seed": seed, "patients": settings.n_segmentation + settings.n_grading}
     _claim_folder(out, description)
     draws = draw_cohort(settings, seed)
     missing = [draw for draw in draws if not patient_folder(out, draw).is_dir()]
-    jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        joblib.delayed(write_patient)(patient_folder(out, draw), draw, settings.spacing_mm) for draw in missing
-    )
+    jobs = map_patients(write_patient, missing, out, settings.spacing_mm, n_jobs=n_jobs)
     bar = tqdm(total=len(draws), initial=len(draws) - len(missing), desc="phantom patients", unit="patient", disable=not progress)
     with bar:
         for _ in jobs:
             bar.update()
+    for half_done in out.rglob(".*.partial"):  # of workers that were killed
+        shutil.rmtree(half_done)
     truth = pd.DataFrame([draw.truth(settings.spacing_mm) for draw in draws])
     _write_tables(out, truth)
     return truth
@@ -106,10 +107,12 @@ def patient_folder(out: Path, draw: PatientDraw) -> Path:
     return Path(out) / TRAINING_FOLDER / draw.grade / draw.id
 
 
-def write_patient(folder: Path, draw: PatientDraw, spacing_mm: float) -> Path:
-    """Render one patient into ``folder``: four scans (int16) and the labels (uint8, ET = 4), all or nothing."""
-    partial = folder.with_name(f".{os.getpid()}.{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
+def write_patient(draw: PatientDraw, out: Path, spacing_mm: float) -> Path:
+    """Render one patient into its folder below ``out``: four scans (int16) and the labels (uint8, ET = 4), all or nothing."""
+    folder = patient_folder(out, draw)
+    if folder.is_dir():  # made by a worker that was lost before it could say so
+        return folder
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     volume = render_patient(draw, spacing_mm)
     for modality, voxels in zip(MODALITIES, volume.images, strict=True):
