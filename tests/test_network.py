@@ -1,3 +1,6 @@
+import platform
+import resource
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -84,3 +87,14 @@ def test_normalised_activation_in_bf16_has_gradients_within_rounding():
     layer(rough).backward(gradient.bfloat16()), exact(fine).backward(gradient)
     assert (rough.grad - fine.grad).norm() / fine.grad.norm() < 0.01
     assert (layer.weight.grad - exact.weight.grad).norm() / exact.weight.grad.norm() < 0.02
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library can be told to keep memory")
+def test_a_network_keeps_its_memory_instead_of_asking_for_cleared_pages_again():
+    SegmentationNetwork(SMALL, CODEBOOK)
+    for _ in range(3):
+        torch.ones(5_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(5_000_000)  # 20 MB: 4,883 pages each time, where they are given back
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 5_000

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from drlib.cohort.regions import GRADES, LABELS
 from drlib.cohort.slices import SliceStore
 from drlib.errors import DeepRadiomicsError
+from drlib.parallel import map_patients
 from drlib.radiomics.histogram import encode_patient
 from drlib.segmentation.model import TrainedModel
 from drlib.segmentation.normalisation import EPSILON, SLOPE, NormalisedActivation
@@ -147,16 +148,24 @@ def ablate_cohort(
     """
     patients = list(store.patients if patients is None else patients)
     asked = {grade: codewords_by_grade[grade] for grade in GRADES if codewords_by_grade.get(grade)}
-    tables = [pd.DataFrame(columns=TABLE_COLUMNS)]
-    for patient in tqdm(patients if asked else [], desc="ablation", unit="patient", disable=not progress):
-        codes, labels, source = _tumour_slices(model, store, patient, batch_size)
-        replaced = [replaced_tokens(model, codes, codewords, background) for codewords in asked.values()]
-        maps = _changes(model, codes, replaced, background, batch_size)
-        for grade, tokens, grade_maps in zip(asked, replaced, maps, strict=True):
-            identity = {"patient": patient, "grade": store.grade(patient), "responsible_for": grade, "labels": source}
-            measured = {"n_tokens": int(tokens.sum()), "share_outside": share_outside(grade_maps, tokens)}
-            tables.append(region_values(grade_maps, labels).assign(**identity, **measured))
-    return pd.concat(tables[1:] or tables, ignore_index=True)[TABLE_COLUMNS]
+    patients = patients if asked else []
+    work = map_patients(_ablate_patient, patients, model, store, asked, background, batch_size, n_jobs=1, ordered=True)
+    tables = list(tqdm(work, desc="ablation", total=len(patients), unit="patient", disable=not progress))
+    return pd.concat(tables or [pd.DataFrame(columns=TABLE_COLUMNS)], ignore_index=True)[TABLE_COLUMNS]
+
+
+def _ablate_patient(
+    patient: str, model: TrainedModel, store: SliceStore, asked: Mapping[str, Sequence[int]], background: int, batch_size: int
+) -> pd.DataFrame:
+    codes, labels, source = _tumour_slices(model, store, patient, batch_size)
+    replaced = [replaced_tokens(model, codes, codewords, background) for codewords in asked.values()]
+    maps = _changes(model, codes, replaced, background, batch_size)
+    tables = []
+    for grade, tokens, grade_maps in zip(asked, replaced, maps, strict=True):
+        identity = {"patient": patient, "grade": store.grade(patient), "responsible_for": grade, "labels": source}
+        measured = {"n_tokens": int(tokens.sum()), "share_outside": share_outside(grade_maps, tokens)}
+        tables.append(region_values(grade_maps, labels).assign(**identity, **measured))
+    return pd.concat(tables)
 
 
 def _tumour_slices(model: TrainedModel, store: SliceStore, patient: str, batch_size: int) -> tuple[Tensor, np.ndarray, str]:
@@ -210,9 +219,10 @@ def shared_normalisation(model: TrainedModel) -> Iterator[None]:
             hook.remove()
 
 
-def _normalise_as_first(module: NormalisedActivation, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    (x,) = inputs
+def _normalise_as_first(module: NormalisedActivation, inputs: tuple[Tensor, Tensor | None], output: Tensor) -> Tensor:
+    x, shortcut = inputs
     grouped = x.float().unflatten(1, (module.groups, -1))  # (B, groups, channels, H, W)
     variance, mean = torch.var_mean(grouped[:1], dim=(2, 3, 4), keepdim=True, correction=0)
     normalised = ((grouped - mean) / torch.sqrt(variance + EPSILON)).flatten(1, 2)
-    return leaky_relu(normalised * module.weight[:, None, None] + module.bias[:, None, None], SLOPE).to(output.dtype)
+    activated = leaky_relu(normalised * module.weight[:, None, None] + module.bias[:, None, None], SLOPE).to(output.dtype)
+    return activated if shortcut is None else shortcut + activated

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from drlib.errors import DeepRadiomicsError
 from drlib.profiles import NetworkSettings, QuantizerSettings
 from drlib.seeds import torch_generator
+from drlib.segmentation.memory import keep_freed_memory
 from drlib.segmentation.normalisation import SLOPE, NormalisedActivation
 from drlib.segmentation.quantizer import Quantized, VectorQuantizer
 
@@ -126,6 +127,7 @@ class SegmentationNetwork(nn.Module):
 
     def __init__(self, network: NetworkSettings, quantizer: QuantizerSettings, *, seed: int = 0, precision: Precision = "fp32"):
         super().__init__()
+        keep_freed_memory()
         self.precision = precision
         self.stride = 2 ** (len(network.filters) - 1)
         self.encoder = Encoder(network, quantizer.codeword_dim)
