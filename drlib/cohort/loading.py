@@ -167,15 +167,17 @@ def _blank_images(images: Mapping[str, _File]) -> list[PatientError]:
 
 
 def _is_blank(voxels: np.ndarray) -> bool:
-    signal = voxels[voxels != 0]
+    stored = voxels.ravel(order="K")  # in the order of memory: the quicker by far
+    signal = stored[stored != 0]
     finite = signal[np.isfinite(signal)]
     return bool(finite.min() == finite.max()) if finite.size else not signal.size
 
 
 def _unknown_labels(file: _File) -> list[PatientError]:
-    unknown = file.voxels[~np.isin(file.voxels, ALL_FILE_LABELS)]
+    stored = file.voxels.ravel(order="K")
+    unknown = stored[~np.isin(stored, ALL_FILE_LABELS)]
     values = [value for value in np.unique(unknown) if np.isfinite(value)]
-    if not values and all((file.voxels == label).any() for label in (3, 4)):
+    if not values and all((stored == label).any() for label in (3, 4)):
         values = [3, 4]
     came = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
     due = " or ".join("{" + ",".join(map(str, labels)) + "}" for labels in FILE_LABEL_SETS)

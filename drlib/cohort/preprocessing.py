@@ -19,6 +19,7 @@ from drlib.profiles import PreprocessingSettings
 
 ROBUST_PERCENTILES = (0.5, 99.5)
 SPACING_TOLERANCE = 0.01  # slices whose distance differs by less are taken as they are
+BLOCK_PLANES = 8  # of each modality are worked on at a time: what fits into a cache is not fetched from memory again and again
 LARGEST_VALUE = float(np.finfo(np.float16).max)  # slices are stored as float16
 
 
@@ -122,19 +123,8 @@ def normalise(images: np.ndarray, settings: PreprocessingSettings) -> tuple[np.n
     Source: paper, "Image preprocessing"; robust and background are ours (METHOD 2.11).
     """
     planes = images.transpose(0, 3, 2, 1)  # (4, k, j, i): in the order of memory
-    brain = np.logical_or.reduce(planes != 0, axis=0)
-    if not brain.any():
-        raise EmptyBrain("every voxel of every modality is 0, where a brain was due", "Export the images again")
-    scored = np.empty(planes.shape, dtype=np.float32)
-    for modality, image, out in zip(MODALITIES, planes, scored, strict=True):
-        mean, deviation = _mean_and_deviation(image[image != 0], settings.normalisation)
-        if not deviation > 0:
-            raise BlankModality(f"{modality} has the same value all over the brain", "Export it again, or leave the patient out")
-        np.subtract(image, np.float32(mean), out=out)
-        np.divide(out, np.float32(deviation), out=out)
-        if settings.background is not None:
-            np.copyto(out, np.float32(settings.background), where=~brain)
-    return scored.transpose(0, 3, 2, 1), brain.transpose(2, 1, 0)
+    brain, scales = _brain_and_scales(planes, settings)
+    return _score(planes, brain, scales, settings).transpose(0, 3, 2, 1), brain.transpose(2, 1, 0)
 
 
 def make_slices(volume: PatientVolume, settings: PreprocessingSettings, spacing_mm: float) -> Slices:
@@ -147,13 +137,18 @@ def make_slices(volume: PatientVolume, settings: PreprocessingSettings, spacing_
     Raises BlankModality and EmptyBrain. Source: paper, "Image preprocessing" (1 mm, 240 -> 256); other spacings are ours.
     """
     geometry = _geometry(volume, settings.image_size, spacing_mm)
+    planes = _square(volume.images, geometry).transpose(0, 3, 2, 1)
     try:
-        scored, _ = normalise(_square(volume.images, geometry), settings)
+        brain, scales = _brain_and_scales(planes, settings)
     except (BlankModality, EmptyBrain) as error:
         raise error.of_patient(volume.id) from None
-    planes = _average_planes(scored.transpose(0, 3, 2, 1), geometry)
-    images = _resize(torch.from_numpy(planes).transpose(0, 1), settings.image_size)
-    images = images.clamp_(-LARGEST_VALUE, LARGEST_VALUE).to(torch.float16).contiguous().numpy()
+    images = np.empty((geometry.n_slices, len(planes), settings.image_size, settings.image_size), np.float16)
+    weights = _plane_weights(geometry)
+    for block in np.array_split(np.arange(geometry.n_slices), min(-(-geometry.shape[2] // BLOCK_PLANES), geometry.n_slices)):
+        covered = slice(weights[block[0]].nonzero()[0][0], weights[block[-1]].nonzero()[0][-1] + 1)
+        scored = _score(planes[:, covered], brain[covered], scales, settings)
+        resized = _resize(_average(scored, weights[block, covered]), settings.image_size)
+        images[block] = resized.clamp_(-LARGEST_VALUE, LARGEST_VALUE).to(torch.float16).transpose(0, 1).numpy()
     labels = None if volume.labels is None else _label_slices(volume.labels, geometry)
     return Slices(images, labels, geometry)
 
@@ -174,13 +169,37 @@ def _geometry(volume: PatientVolume, image_size: int, spacing_mm: float) -> Geom
     )
 
 
-def _mean_and_deviation(values: np.ndarray, normalisation: str) -> tuple[float, float]:
+def _brain_and_scales(planes: np.ndarray, settings: PreprocessingSettings) -> tuple[np.ndarray, list[tuple[np.float32, np.float32]]]:
+    """Return the brain (k, j, i) in planes (4, k, j, i), and the mean and deviation of each modality there."""
+    signal = planes != 0
+    brain = signal.any(axis=0)
+    if not brain.any():
+        raise EmptyBrain("every voxel of every modality is 0, where a brain was due", "Export the images again")
+    scales = [_mean_and_deviation(image[inside], settings.normalisation) for image, inside in zip(planes, signal, strict=True)]
+    for modality, (_, deviation) in zip(MODALITIES, scales, strict=True):
+        if not deviation > 0:
+            raise BlankModality(f"{modality} has the same value all over the brain", "Export it again, or leave the patient out")
+    return brain, scales
+
+
+def _mean_and_deviation(values: np.ndarray, normalisation: str) -> tuple[np.float32, np.float32]:
     if values.size and normalisation == "robust-z-score":
         low, high = np.percentile(values, ROBUST_PERCENTILES)
         values = values[(values >= low) & (values <= high)]
     if not values.size:
-        return 0.0, 0.0
-    return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        return np.float32(0), np.float32(0)
+    return np.float32(values.mean(dtype=np.float64)), np.float32(values.std(dtype=np.float64))
+
+
+def _score(planes: np.ndarray, brain: np.ndarray, scales: list, settings: PreprocessingSettings) -> np.ndarray:
+    """Return z-scores float32 of planes (4, k, j, i) with the background around the brain."""
+    scored = np.empty(planes.shape, dtype=np.float32)
+    for image, out, (mean, deviation) in zip(planes, scored, scales, strict=True):
+        np.subtract(image, mean, out=out)
+        np.divide(out, deviation, out=out)
+        if settings.background is not None:
+            np.copyto(out, np.float32(settings.background), where=~brain)
+    return scored
 
 
 def _square(voxels: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -190,16 +209,22 @@ def _square(voxels: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.pad(voxels, [(0, 0)] * (voxels.ndim - 3) + around + [(0, 0)]) if any(map(any, around)) else voxels
 
 
-def _average_planes(planes: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Average planes (4, k, j, i) over the thickness of each slice; returns (4, S, j, i)."""
+def _plane_weights(geometry: Geometry) -> np.ndarray:
+    """Return the share (S, k), float32, that each plane has in the thickness of each slice."""
     if geometry.spacing_mm == geometry.voxel_mm[2]:
-        return planes
+        return np.eye(geometry.n_slices, dtype=np.float32)
     edges = np.arange(geometry.n_slices + 1) * geometry.spacing_mm / geometry.voxel_mm[2]
     index = np.arange(geometry.shape[2])
     overlap = np.clip(np.minimum(edges[1:, None], index + 1) - np.maximum(edges[:-1, None], index), 0, None)
-    weights = (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
-    averaged = torch.from_numpy(weights) @ torch.from_numpy(planes.reshape(len(planes), len(index), -1))
-    return averaged.numpy().reshape(len(planes), geometry.n_slices, *planes.shape[2:])
+    return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _average(planes: np.ndarray, weights: np.ndarray) -> torch.Tensor:
+    """Return the weighted means (4, S, j, i) of planes (4, k, j, i) with weights (S, k)."""
+    if np.array_equal(weights, np.eye(len(weights))):
+        return torch.from_numpy(planes)
+    averaged = torch.from_numpy(weights) @ torch.from_numpy(planes.reshape(*planes.shape[:2], -1))
+    return averaged.reshape(len(planes), len(weights), *planes.shape[2:])
 
 
 def _label_slices(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
