@@ -48,7 +48,7 @@ class SliceStore:
 
         Raises ArtifactError where it is missing, unfinished or damaged, and KeyError for a patient who is not in it.
         """
-        self.folder = Path(folder)
+        self.folder = for_workers(folder)
         content = _read_attributes(self.folder)
         if not content["finished"]:
             raise ArtifactError(f"{self.folder} is not finished. Build it again: it goes on where it was")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from drlib.cohort.slices import SliceStore
 from drlib.errors import DeepRadiomicsError
+from drlib.parallel import map_patients
 from drlib.segmentation.model import TrainedModel
 
 Transform = Callable[[Tensor], Tensor]
@@ -65,15 +66,19 @@ def count_codewords(
     Source: paper, Eq. 5.
     """
     patients = list(store.patients if patients is None else patients)
-    size, rows, n_slices = model.profile.quantizer.codebook_size, [], []
-    for patient in tqdm(patients, desc="codeword histograms", unit="patient", disable=not progress):
-        codes = encode_patient(model, store.images(patient), transform, batch_size)
-        rows.append(codeword_histogram(codes, size))
-        n_slices.append(len(codes))
+    work = map_patients(_count_patient, patients, model, store, transform, batch_size, n_jobs=1, ordered=True)
+    counted = list(tqdm(work, desc="codeword histograms", total=len(patients), unit="patient", disable=not progress))
     index = pd.Index(patients, name="patient", dtype=object)
-    table = pd.DataFrame(np.array(rows, dtype=np.int64).reshape(len(patients), size), index=index)
-    positions = model.profile.latent_size**2
-    return CodewordCounts(table, pd.Series(n_slices, index=index, name="n_slices"), positions, codebook_hash(model))
+    rows = np.array([counts for counts, _ in counted], dtype=np.int64).reshape(len(patients), model.profile.quantizer.codebook_size)
+    n_slices = pd.Series([n for _, n in counted], index=index, name="n_slices", dtype=np.int64)
+    return CodewordCounts(pd.DataFrame(rows, index=index), n_slices, model.profile.latent_size**2, codebook_hash(model))
+
+
+def _count_patient(
+    patient: str, model: TrainedModel, store: SliceStore, transform: Transform | None, batch_size: int
+) -> tuple[np.ndarray, int]:
+    codes = encode_patient(model, store.images(patient), transform, batch_size)
+    return codeword_histogram(codes, model.profile.quantizer.codebook_size), len(codes)
 
 
 def encode_patient(model: TrainedModel, images: np.ndarray, transform: Transform | None = None, batch_size: int = 48) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drlib.cohort.slices import SliceStore
+from drlib.parallel import map_patients
 from drlib.profiles import GradingSettings, RobustnessSettings
 from drlib.radiomics.grading import METRICS, Kind, Protocol, draw_folds, fold_classifiers, grading_metrics
 from drlib.radiomics.histogram import codeword_histogram, encode_patient
@@ -77,20 +78,27 @@ def count_perturbed(
     makes histograms of so many times fewer counts in so many times less time.
     """
     patients = list(store.patients if patients is None else patients)
-    rows: dict[Perturbation, list[np.ndarray]] = {perturbation: [] for perturbation in applied}
-    for patient in tqdm(patients, desc="perturbed histograms", unit="patient", disable=not progress):
-        images = store.images(patient)[::every]
-        clean = None
-        for perturbation in applied:
-            if perturbation.magnitude == 0 and clean is not None:
-                rows[perturbation].append(clean)
-                continue
-            transform = perturbation if perturbation.magnitude else None
-            counted = codeword_histogram(encode_patient(model, images, transform, batch_size), model.profile.quantizer.codebook_size)
-            rows[perturbation].append(counted)
-            clean = counted if perturbation.magnitude == 0 else clean
+    work = map_patients(_count_patient, patients, model, store, applied, every, batch_size, n_jobs=1, ordered=True)
+    counted = list(tqdm(work, desc="perturbed histograms", total=len(patients), unit="patient", disable=not progress))
     index = pd.Index(patients, name="patient", dtype=object)
-    return {perturbation: pd.DataFrame(np.array(counts), index=index) for perturbation, counts in rows.items()}
+    return {p: pd.DataFrame(np.array([counts[n] for counts in counted]), index=index) for n, p in enumerate(applied)}
+
+
+def _count_patient(
+    patient: str, model: TrainedModel, store: SliceStore, applied: Sequence[Perturbation], every: int, batch_size: int
+) -> list[np.ndarray]:
+    """Return a patient's counts under each of the perturbations."""
+    images = store.images(patient)[::every]
+    counts: list[np.ndarray] = []
+    clean = None
+    for perturbation in applied:
+        if perturbation.magnitude == 0 and clean is not None:
+            counts.append(clean)
+            continue
+        transform = perturbation if perturbation.magnitude else None
+        counts.append(codeword_histogram(encode_patient(model, images, transform, batch_size), model.profile.quantizer.codebook_size))
+        clean = counts[-1] if perturbation.magnitude == 0 else clean
+    return counts
 
 
 def sweep(

@@ -25,6 +25,7 @@ from drlib.cohort.problems import PatientError, Problem
 from drlib.cohort.regions import GRADES, REGIONS, region_mask
 from drlib.cohort.validation import find_duplicates
 from drlib.errors import DeepRadiomicsError
+from drlib.parallel import for_workers, map_patients
 from drlib.radiomics.ablation import change_maps, predict_labels
 from drlib.radiomics.classifier import GradeClassifier, load_classifier, predict_hgg
 from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_patient
@@ -81,16 +82,35 @@ def extract_features(data: Path, applied: AppliedModel, progress: bool = False) 
     """Count the codewords of every patient below ``data``.
 
     Returns one row per patient that could be read, and the problems of the others. Columns: ``patient``, ``grade`` where the files
-    give one, ``codeword_000``... (K whole numbers that sum to ``n_slices`` x ``latent_positions``), provenance.
+    give one, ``codeword_000``... (K whole numbers that sum to ``n_slices`` x ``latent_positions``), provenance. On a cluster (see
+    :mod:`drlib.parallel`) the workers read and count.
     """
-    size, positions = applied.model.profile.quantizer.codebook_size, applied.model.profile.latent_size**2
+    patients = find_patients(for_workers(data))
+    duplicates = find_duplicates(patients)
+    single = [patient for patient, twins in zip(patients, duplicates, strict=True) if not twins]
+    counted = map_patients(_count_patient, single, applied, n_jobs=1, ordered=True, failed=_failure)
     problems: list[Problem] = []
     rows = []
-    for patient, slices in _readable(find_patients(data), applied, problems, progress):
-        counts = codeword_histogram(encode_patient(applied.model, slices.images), size)
-        row = {"patient": patient.id, "grade": patient.grade, **{f"codeword_{k:03d}": int(count) for k, count in enumerate(counts)}}
-        rows.append(row | {"n_slices": len(slices.images), "latent_positions": positions} | applied.provenance)
+    for twins in tqdm(duplicates, unit="patient", disable=not progress):
+        result = [error.problem for error in twins] or next(counted)
+        rows += [result] if isinstance(result, dict) else []
+        problems += [] if isinstance(result, dict) else result
     return pd.DataFrame(rows), problems
+
+
+def _count_patient(patient: Patient, applied: AppliedModel) -> dict[str, Any] | list[Problem]:
+    try:
+        slices = _read_slices(patient, applied)
+    except PatientError as error:
+        return [error.problem]
+    profile = applied.model.profile
+    counts = codeword_histogram(encode_patient(applied.model, slices.images), profile.quantizer.codebook_size)
+    row = {"patient": patient.id, "grade": patient.grade, **{f"codeword_{k:03d}": int(count) for k, count in enumerate(counts)}}
+    return row | {"n_slices": len(slices.images), "latent_positions": profile.latent_size**2} | applied.provenance
+
+
+def _failure(patient: Patient, error: Exception) -> list[Problem]:
+    return [Problem("failed", "error", None, f"patient {patient.id}: {type(error).__name__}: {error}")]
 
 
 def write_table(table: pd.DataFrame, out: Path) -> Path:
@@ -168,17 +188,21 @@ def _newest_model(results: Path) -> Path:
 
 def _readable(patients: list[Patient], applied: AppliedModel, problems: list[Problem], progress: bool) -> Iterator[tuple[Patient, Slices]]:
     """Yield the patients with their slices, one at a time; what cannot be read is added to ``problems``."""
-    profile = applied.model.profile
     for patient, twins in zip(tqdm(patients, unit="patient", disable=not progress), find_duplicates(patients), strict=True):
         if twins:
             problems += [error.problem for error in twins]
             continue
         try:
-            slices = make_slices(load_patient(patient), profile.preprocessing, profile.cohort.spacing_mm)
+            slices = _read_slices(patient, applied)
         except PatientError as error:
             problems.append(error.problem)
             continue
         yield patient, slices
+
+
+def _read_slices(patient: Patient, applied: AppliedModel) -> Slices:
+    profile = applied.model.profile
+    return make_slices(load_patient(patient), profile.preprocessing, profile.cohort.spacing_mm)
 
 
 def _write_maps(findings: PatientFindings, slices: Slices, folder: Path) -> None:

@@ -14,6 +14,7 @@ from drlib.cohort.phantom import make_cohort
 from drlib.cohort.regions import REGIONS, region_mask
 from drlib.cohort.slices import SliceStore, build_slice_store
 from drlib.cohort.validation import check_cohort
+from drlib.parallel import map_patients
 from drlib.series.run import Run, RunError
 
 COHORT_SOURCES = ("drlib.cohort", "drlib.seeds")
@@ -106,7 +107,8 @@ def _write_cohort(run: Run, source: Path, folder: Path) -> None:
     tables = []
     for cohort, patients in (("segmentation", split.segmentation), ("grading", split.grading)):
         store = build_slice_store(patients, folder / f"{cohort}.zarr", profile.preprocessing, profile.cohort.spacing_mm)
-        tables.append(pd.DataFrame([_describe(patient, store, cohort) for patient in patients if patient.id in store.patients]))
+        stored = [patient for patient in patients if patient.id in store.patients]
+        tables.append(pd.DataFrame(map_patients(_describe, stored, store, cohort, n_jobs=1, ordered=True)))
     pd.concat(tables).set_index("patient").sort_index().to_csv(folder / "patients.csv")
 
 

@@ -7,7 +7,9 @@ import pandas as pd
 
 from drlib.artifacts import file_sha256
 from drlib.cohort.regions import REGIONS
-from drlib.segmentation.dice import dice_scores, segment_store
+from drlib.cohort.slices import SliceStore
+from drlib.parallel import map_patients
+from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model, shipped_model
 from drlib.segmentation.training import Validation, train
 from drlib.series.run import Run
@@ -83,14 +85,18 @@ def _train(run: Run, folder: Path) -> None:
 
 def _segment(run: Run, folder: Path) -> None:
     cohort, model = open_cohort(run), open_model(run)
-    dice, volumes = {}, {}
-    for patient, prediction in segment_store(model, cohort.grading):
-        volumes[patient] = region_volumes(prediction, cohort.grading.geometry(patient).pixel_volume_mm3)
-        truth = cohort.grading.labels(patient)
-        if truth is not None:
-            dice[patient] = dice_scores(prediction, truth)
+    store = cohort.grading
+    found = dict(zip(store.patients, map_patients(_segment_patient, store.patients, model, store, n_jobs=1, ordered=True), strict=True))
+    volumes = {patient: volumes for patient, (volumes, _) in found.items()}
+    dice = {patient: dice for patient, (_, dice) in found.items() if dice is not None}
     pd.DataFrame.from_dict(dice, orient="index", columns=REGIONS).rename_axis("patient").to_csv(folder / "dice.csv")
     pd.DataFrame.from_dict(volumes, orient="index", columns=REGIONS).rename_axis("patient").to_csv(folder / "predicted_volumes.csv")
+
+
+def _segment_patient(patient: str, model: TrainedModel, store: SliceStore) -> tuple[dict[str, float], dict[str, float] | None]:
+    prediction, truth = model.segment(store.images(patient)).numpy(), store.labels(patient)
+    volumes = region_volumes(prediction, store.geometry(patient).pixel_volume_mm3)
+    return volumes, None if truth is None else dice_scores(prediction, truth)
 
 
 def read_table(path: Path) -> pd.DataFrame:
