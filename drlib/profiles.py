@@ -12,6 +12,7 @@ The hash of a profile is in the name and the manifest of everything that is made
 
 import hashlib
 import json
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -58,6 +59,10 @@ class QuantizerSettings(Settings):
 
     codebook_size: int = Field(512, ge=2, description="K")
     codeword_dim: int = Field(64, ge=1, description="D")
+    kind: Literal["codebook", "fsq"] = Field("codebook", description="a learned codebook, or finite scalar quantization: a fixed grid")
+    fsq_levels: tuple[int, ...] = Field((8, 8, 8), description="kind fsq: values along each side of the grid; their product is K")
+    distance: Literal["euclidean", "cosine"] = Field("euclidean", description="what makes a codeword the nearest")
+    estimator: Literal["straight-through", "rotation"] = Field("straight-through", description="how the gradient passes the codeword")
     update: Literal["ema", "gradient"] = "ema"
     ema_decay: float = Field(0.99, gt=0, lt=1)
     bias_correction: bool = Field(True, description="EMA statistics start so that the first update is a mean, not an explosion")
@@ -65,6 +70,19 @@ class QuantizerSettings(Settings):
     revive_dead: bool = Field(True, description="codewords unused for long restart at a randomly drawn latent")
     commitment: float = Field(0.25, ge=0, description="beta of Eq. 3")
     start_epoch: int = Field(0, ge=0, description="epochs trained with the continuous latent before quantization begins")
+
+    @model_validator(mode="after")
+    def _grid_of_codebook_size(self):
+        if self.kind == "fsq":
+            product = math.prod(self.fsq_levels)
+            if product != self.codebook_size or min(self.fsq_levels, default=0) < 3:
+                raise ValueError(
+                    f"fsq_levels {self.fsq_levels} make {product} codewords; due are codebook_size={self.codebook_size}, "
+                    "with at least 3 levels on each side"
+                )
+            if (self.distance, self.estimator) != ("euclidean", "straight-through"):
+                raise ValueError("kind fsq has no distance, and its estimator is straight-through: leave both as they are")
+        return self
 
 
 class NetworkSettings(Settings):

@@ -21,14 +21,16 @@ from torch import Tensor, nn
 from drlib.errors import DeepRadiomicsError
 from drlib.profiles import NetworkSettings, QuantizerSettings
 from drlib.seeds import torch_generator
+from drlib.segmentation.finite_scalar import FiniteScalarQuantizer
 from drlib.segmentation.memory import keep_freed_memory
 from drlib.segmentation.normalisation import SLOPE, NormalisedActivation
-from drlib.segmentation.quantizer import Quantized, VectorQuantizer
+from drlib.segmentation.quantizer import Quantized, Quantizer, VectorQuantizer
 
 N_MODALITIES = 4
 N_LABELS = 4
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BOTTLENECKS: dict[str, type[Quantizer]] = {"codebook": VectorQuantizer, "fsq": FiniteScalarQuantizer}
 
 
 class ImageSizeError(DeepRadiomicsError, ValueError):
@@ -131,7 +133,7 @@ class SegmentationNetwork(nn.Module):
         self.precision = precision
         self.stride = 2 ** (len(network.filters) - 1)
         self.encoder = Encoder(network, quantizer.codeword_dim)
-        self.quantizer = VectorQuantizer(quantizer, seed=seed)
+        self.quantizer = BOTTLENECKS[quantizer.kind](quantizer, seed=seed)
         self.decoder = Decoder(network, quantizer.codeword_dim)
         self._initialise(torch_generator(seed, "network weights"))
 
