@@ -37,7 +37,7 @@ from drlib.segmentation.training import TrainingError, train
 from drlib.series.stages.histograms import RADIOMICS_SOURCES
 
 BASE = "smoke"
-BUDGET = ("cohort.n_grading=48", "training.slices_per_epoch=360", "grading.permutations=0")  # shared by all rungs
+BUDGET = ("cohort.n_grading=48", "training.slices_per_epoch=320", "grading.permutations=0")  # shared by all rungs
 N_SEEDS = 5
 COMMAND = "drlib study corrections"
 SHIPPED = Path(__file__).parent / "shipped" / "corrections"
@@ -83,7 +83,7 @@ class Corrections:
             ``codewords_used``, ``perplexity``, mean ``dice_<region>`` and ``dice_WT_without_ET``, ``accuracy_<protocol>``,
             ``auc_<protocol>`` and ``majority`` (the share of the commoner grade); ``seconds``.
         steps: ``rung``, ``seed``, ``step``, ``norm_ratio``, ``used`` (codewords, in the batch), ``finite``: some of the training steps.
-        robustness: ``rung`` (the first two and the last), ``seed``, ``kind``, ``magnitude``, ``classifier`` (frozen or refitted),
+        robustness: ``rung`` (the first and the last), ``seed``, ``kind``, ``magnitude``, ``classifier`` (frozen or refitted),
             ``accuracy``, ``difference_ratio``.
         manifest: what it was made from, with which versions, and the SHA-256 of each table.
     """
@@ -130,7 +130,7 @@ def run_corrections(
             path = partial / "rows" / f"{number:02d}-{seed}.json"
             if not path.exists():
                 profile = rung_profile(number, base, budget)
-                write_json(path, measure_rung(number, profile, seed, folder / "work", perturb=number in (0, 1, rungs[-1])))
+                write_json(path, measure_rung(number, profile, seed, folder / "work", perturb=number in (rungs[0], rungs[-1])))
         _gather(partial)
 
     return open_corrections(build_stage(folder / "corrections", key_parts, climb))
