@@ -45,6 +45,12 @@ def scheduler_address() -> str | None:
     return os.environ.get(SCHEDULER) or None
 
 
+def check_scheduler() -> None:
+    """Raise SchedulerError where a scheduler is named that cannot do the work: to be called before anything else is begun."""
+    if address := scheduler_address():
+        _connect(address).close()
+
+
 def for_workers(path: Path | str) -> Path:
     """Return ``path`` as workers elsewhere find it: absolute where a scheduler is named, else as it is."""
     return Path(path).absolute() if scheduler_address() else Path(path)

@@ -5,6 +5,7 @@ import are imported by the command that needs them.
 """
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -41,10 +42,27 @@ class Variant(StrEnum):
     site_shifted = "site-shifted"
 
 
+def use_scheduler(address: str | None) -> str | None:
+    """Name the Dask scheduler to everything that works on patients, in this process and in the notebooks that it starts."""
+    if address:
+        from drlib.parallel import SCHEDULER
+
+        os.environ[SCHEDULER] = address
+    return address
+
+
 Profile = Annotated[
     str, typer.Option(help="smoke (minutes), demo (a laptop) or paper (a GPU); switches follow behind '+', as in demo+paper")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="seed of every random draw")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        callback=use_scheduler,
+        help="Dask scheduler whose workers take the patients, as tcp://node1:8786; this machine if left out",
+    ),
+]
 Workers = Annotated[int, typer.Option(help="processes; -1 for one per core")]
 Data = Annotated[Path, typer.Argument(help="folder of patients, folder of one patient, or CSV manifest")]
 OwnData = Annotated[Path | None, typer.Option("--data", help="your patients instead of the phantom cohort: a folder or CSV manifest")]
@@ -62,6 +80,7 @@ def phantom(
     ] = Variant.standard,
     seed: Seed = 0,
     workers: Workers = -1,
+    scheduler: Scheduler = None,
 ) -> None:
     """Make the synthetic cohort as BraTS folders: same profile and seed, same bytes, whatever the number of workers.
 
@@ -76,7 +95,7 @@ def phantom(
 
 
 @app.command()
-def check(data: Data, as_json: AsJson = False, workers: Workers = -1) -> None:
+def check(data: Data, as_json: AsJson = False, workers: Workers = -1, scheduler: Scheduler = None) -> None:
     """List every problem of a cohort: missing, truncated or damaged files, grids that differ, unknown labels, and more.
 
     Exit status 0 only if there is no error (warnings are allowed). Example: drlib check /data/brats --json > problems.json
@@ -99,6 +118,7 @@ def features(
     out: Annotated[Path, typer.Option("--out", help="table to be written: .parquet or .csv")],
     model: Model = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    scheduler: Scheduler = None,
 ) -> None:
     """Write the codeword histogram of every patient: one row each, with the columns that say where it comes from.
 
@@ -151,15 +171,25 @@ def run(
         bool, typer.Option("--force", help="execute the chapters even where nothing changed (results are still reused)")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="chapters executed at the same time")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="PROFILE", help="each chapter as a job of a cluster: slurm, or the folder of a Snakemake profile")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be executed, with which resources; change nothing")] = False,
+    scheduler: Scheduler = None,
 ) -> None:
     """Execute the notebooks in order; only those whose text, code, data or inputs changed since the last time.
 
     Can be killed at any moment: the next call goes on. Example: drlib run --profile smoke --data /data/brats
     """
+    from drlib.parallel import check_scheduler
     from drlib.series.workflow import run_series
 
     series = make_series(profile, data, results, seed)
-    outcomes = run_series(series, [number.strip() for number in chapters.split(",") if number.strip()], force, jobs, tell)
+    check_scheduler()
+    numbers = [number.strip() for number in chapters.split(",") if number.strip()]
+    outcomes = run_series(series, numbers, force, jobs, tell, cluster, dry_run)
+    if dry_run:
+        return
     for outcome in outcomes:
         tell(f"{outcome.name:<24} {outcome.state}")
     if any(outcome.state in ("failed", "not run") for outcome in outcomes):

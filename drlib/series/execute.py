@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from drlib.series.workflow import Series
 
 HEARTBEAT_SECONDS = 60
-# Snakemake sets these to the threads of a rule, one; a chapter shall have the whole machine.
+# Snakemake sets these to the threads of a rule: one, where a chapter shall have all cores that it may use; more, where a cluster's
+# profile says so.
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -65,26 +66,31 @@ def _time_left(series: Series, chapters: list[str]) -> str:
     return f", about {format_seconds(sum(expected))} left in all"
 
 
-def _watch(name: str, process: int) -> None:
-    """Say once a minute that the work goes on, and end with the ``drlib run`` that started it (also when that was killed)."""
+def _watch(name: str, process: int | None) -> None:
+    """Say once a minute that the work goes on, and end with the ``drlib run`` that started it (also when that was killed).
+
+    On a cluster, ``process`` None, that process is on another node, and the cluster ends the work.
+    """
     for elapsed in itertools.count(1):
         time.sleep(1)
         try:
-            os.kill(process, 0)
+            if process is not None:
+                os.kill(process, 0)
         except ProcessLookupError:
             os._exit(1)
         if elapsed % HEARTBEAT_SECONDS == 0:
             print(f"{name:<24} still running after {format_seconds(elapsed)}", flush=True)
 
 
-def _take_turn(series: Series, jobs: int) -> FileLock:
-    """Wait until fewer than ``jobs`` chapters are being executed; the turn ends with this process.
+def _take_turn(series: Series, turns: list[str]) -> FileLock:
+    """Wait until one of ``turns`` is free and take it; it ends with this process.
 
-    Snakemake 9.15 does not count a job that was the only one to choose from, and starts more at once than it was told.
+    On one machine there are as many turns as chapters at once: Snakemake 9.15 does not count a job that was the only one to choose from,
+    and starts more than it was told. On a cluster each chapter has its own: a job that outlived its ``drlib run`` is waited for.
     """
     while True:
-        for number in range(jobs):
-            turn = FileLock(series.folder / f".turn{number}")
+        for name in turns:
+            turn = FileLock(series.folder / f".turn-{name}")
             with contextlib.suppress(Timeout):
                 turn.acquire(timeout=0)
                 return turn
@@ -95,11 +101,13 @@ def main(arguments: list[str]) -> int:
     """Execute the chapter named on the command line, with lines of progress; return the exit status."""
     series, name = Series.load(Path(arguments[0])), arguments[1]
     for variable in THREAD_LIMITS:
-        os.environ.pop(variable, None)
+        if os.environ.get(variable) == "1":
+            del os.environ[variable]
     plan = json.loads((series.folder / "plan.json").read_text())
     chapters = plan["chapters"]
+    os.environ.update(plan["environment"])
     threading.Thread(target=_watch, args=(name, plan["process"]), daemon=True).start()
-    turn = _take_turn(series, plan["jobs"])
+    turn = _take_turn(series, [name] if plan["process"] is None else [str(number) for number in range(plan["jobs"])])
     waiting = [chapter for chapter in chapters if not series.executed(chapter).is_file()]
     position = f"{len(chapters) - len(waiting) + 1} of {len(chapters)}"
     expected = series.expected_seconds(name)

@@ -26,7 +26,9 @@ from drlib.artifacts import MANIFEST, content_key, file_sha256, write_json
 from drlib.errors import DeepRadiomicsError
 from drlib.series.run import STAGE_CHAPTERS, Run, data_fingerprint, open_run, project_root
 
+LOG = "snakemake.log"
 ORDER_FILE = "series.yml"  # beside the notebooks: what each chapter needs, and how long it takes
+CLUSTERS = Path(__file__).with_name("cluster")  # Snakemake profiles that come with the library, one folder each
 ENGINE = ("apply.py", "book.py", "cli.py", "execute.py", "report.py", "workflow.py")  # run the notebooks, do not enter their results
 
 
@@ -238,39 +240,76 @@ class Outcome:
     seconds: float | None
 
 
-def run_series(series: Series, numbers: Iterable[str] = (), force: bool = False, jobs: int = 1, say=lambda line: None) -> list[Outcome]:
+def run_series(
+    series: Series,
+    numbers: Iterable[str] = (),
+    force: bool = False,
+    jobs: int = 1,
+    say=lambda line: None,
+    cluster: str | None = None,
+    dry_run: bool = False,
+) -> list[Outcome]:
     """Execute the stale ones among the named chapters and those they need, and return what became of each.
 
     A chapter that fails stops only those that need it. Killed at any moment, the next call goes on where this one stopped. A second
-    call at the same time waits for the first. ``jobs`` chapters run at once; ``say`` receives lines of progress.
+    call at the same time waits for the first. ``jobs`` chapters run at once; ``say`` receives lines of progress. ``cluster`` is a
+    Snakemake profile (:func:`cluster_profile`): each chapter is then one job there, and the profile says how many run at once.
+    ``dry_run``: say what would be executed, and with which resources; execute and change nothing.
     """
     names = series.select(numbers)
+    profile = None if cluster is None else cluster_profile(cluster)
     with _only_one(series, say):
         reasons = {name: "asked for" if force else series.stale_reason(name) for name in names}
         plan = [name for name in names if reasons[name]]
         for name in plan:
-            series.executed(name).unlink(missing_ok=True)
-            series.unfinished(name).unlink(missing_ok=True)
             say(f"{name:<24} to be executed: {reasons[name]}")
-        if plan:
-            _make(series, plan, jobs)
-    return [_outcome(series, name, name in plan) for name in names]
+        if plan and dry_run:
+            say(_snakemake(series, plan, jobs, profile, "--dry-run", "--force").read_text(encoding="utf-8"))
+        elif plan:
+            _make(series, plan, jobs, profile, say)
+    return [_outcome(series, name, name in plan and not dry_run) for name in names]
 
 
-def _make(series: Series, plan: list[str], jobs: int) -> None:
-    write_json(series.folder / "plan.json", {"chapters": plan, "jobs": jobs, "process": os.getpid()})
+def cluster_profile(name: str) -> Path:
+    """Return the folder of a Snakemake profile: ``name`` is a folder that holds a ``config.yaml``, or one of those in CLUSTERS."""
+    for folder in (Path(name), CLUSTERS / name):
+        if (folder / "config.yaml").is_file():
+            return folder.resolve()
+    there = ", ".join(sorted(path.name for path in CLUSTERS.iterdir()))
+    raise SeriesError(f"{name} is no profile of a cluster: give a folder with a config.yaml, or one that comes with drlib: {there}")
+
+
+def _make(series: Series, plan: list[str], jobs: int, profile: Path | None, say) -> None:
+    for name in plan:
+        series.executed(name).unlink(missing_ok=True)
+        series.unfinished(name).unlink(missing_ok=True)
+    environment = {name: value for name, value in os.environ.items() if name.startswith("DRLIB_")}  # not every cluster hands it on
+    process = os.getpid() if profile is None else None
+    write_json(series.folder / "plan.json", {"chapters": plan, "jobs": jobs, "process": process, "environment": environment})
+    if profile:
+        say(f"the jobs on the cluster are followed in {series.folder / LOG}")
+    _snakemake(series, plan, jobs, profile)
+    for name in plan if profile else ():  # on this machine, the chapter said it itself
+        if series.unfinished(name).is_file() and not series.executed(name).is_file():
+            say(f"{name} failed; the notebook up to the error: {series.unfinished(name).relative_to(series.root)}")
+
+
+def _snakemake(series: Series, plan: list[str], jobs: int, profile: Path | None, *options: str) -> Path:
+    """Let Snakemake make the executed copies in ``plan``, and return its log."""
+    where = ("--cores", str(jobs), "--latency-wait", "10") if profile is None else ("--workflow-profile", str(profile))
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("series.smk"))),
         *("--configfile", str(series.save()), "--directory", str(series.root / "build" / "snakemake")),
-        *("--cores", str(jobs), "--nolock", "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime"),
-        *("--latency-wait", "10", "--", *(str(series.executed(name)) for name in plan)),
+        *("--nolock", "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *where, *options),
+        *("--", *(str(series.executed(name)) for name in plan)),
     ]
     (series.root / "build" / "snakemake").mkdir(parents=True, exist_ok=True)
-    log = series.folder / "snakemake.log"
+    log = series.folder / LOG
     with open(log, "w", encoding="utf-8") as errors:
         code = subprocess.run(command, cwd=series.root, stderr=errors, check=False).returncode
     if code and not any(series.unfinished(name).is_file() for name in plan):
         raise SeriesError(f"Snakemake stopped with status {code}; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-15:]))
+    return log
 
 
 def _outcome(series: Series, name: str, planned: bool) -> Outcome:
