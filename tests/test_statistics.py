@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import statsmodels.api as sm
+from firthmodels import FirthLogisticRegression
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 from small_radiomics import draw_counts
@@ -15,6 +16,7 @@ from drlib.radiomics.statistics import (
     combine_split_p,
     compare_regions,
     effect_likelihood_ratio,
+    likelihood_ratio_tests,
     rank_sum,
 )
 
@@ -79,6 +81,51 @@ def test_firths_ratio_is_that_of_the_profile_penalised_likelihood():
     full = penalised(np.array([np.log(3.5 / 8.5), np.log(9.5 / 0.5) - np.log(3.5 / 8.5)]))
     reduced = -minimize_scalar(lambda constant: -penalised(np.array([constant, 0]))).fun
     assert table.loc["x", "lr_statistic"] == pytest.approx(2 * (full - reduced), rel=1e-3)
+
+
+def firth_by_firthmodels(columns: np.ndarray, is_hgg: np.ndarray) -> FirthLogisticRegression:
+    model = FirthLogisticRegression(backend="numpy", max_iter=2000, gtol=1e-6, xtol=1e-6).fit(columns, is_hgg)
+    return model.lrt(list(range(columns.shape[1])))
+
+
+def test_firth_with_several_columns_equals_firthmodels():
+    counts, grades = draw_counts(planted={0: 30.0})
+    selected = np.log1p(counts[[0, 1, 2]])
+    table, due = effect_likelihood_ratio(selected, grades), firth_by_firthmodels(selected.to_numpy(), (grades == "HGG").to_numpy())
+    assert (table["likelihood"] == "firth").all()
+    assert table["coefficient"].tolist() == pytest.approx(due.coef_.tolist(), rel=1e-5)
+    assert table["lr_p"].tolist() == pytest.approx(due.lrt_pvalues_[:3].tolist(), rel=1e-5)
+
+
+def test_each_codeword_alone_equals_statsmodels_or_where_the_grades_part_firthmodels():
+    counts, grades = draw_counts(n_lgg=30, n_hgg=70, n_codewords=60, planted={0: 1.5, 1: 60.0})
+    counts[40] = 5
+    for column in range(41, 60):  # ever sparser, the last ones in HGG alone
+        counts[column] = np.where(np.arange(100) >= 2.5 * (column - 41), 1 + counts[column], 0)
+    logs, is_hgg = np.log1p(counts), (grades == "HGG").to_numpy()
+    table = likelihood_ratio_tests(logs, grades)
+    null = sm.Logit(is_hgg.astype(float), np.ones(100)).fit(disp=0, tol=1e-12).llf
+    for column in counts.drop(columns=40):
+        one, row = logs[[column]].to_numpy(), table.loc[column]
+        parted = any(one[a].max() <= one[~a].min() for a in (is_hgg, ~is_hgg))
+        assert row["likelihood"] == ("firth" if parted else "maximum")
+        if parted:
+            due = firth_by_firthmodels(one, is_hgg)
+            assert row["coefficient"] == pytest.approx(due.coef_[0], rel=1e-5)
+            assert row["lr_p"] == pytest.approx(due.lrt_pvalues_[0], rel=1e-5)
+        else:
+            due = sm.Logit(is_hgg.astype(float), sm.add_constant(one)).fit(disp=0, tol=1e-12, maxiter=100)
+            assert row["coefficient"] == pytest.approx(due.params[1], rel=1e-6)
+            assert row["lr_statistic"] == pytest.approx(2 * (due.llf - null), rel=1e-6, abs=1e-10)
+    assert 6 <= (table["likelihood"] == "firth").sum() <= 30
+    assert table.loc[40].tolist() == [0.0, 0.0, 1.0, "maximum"]
+
+
+def test_the_test_of_a_codeword_alone_does_not_depend_on_the_others():
+    counts, grades = draw_counts(planted={0: 2.0})
+    table = likelihood_ratio_tests(counts, grades)
+    pd.testing.assert_frame_equal(likelihood_ratio_tests(counts[[7, 0]], grades), table.loc[[7, 0]])
+    assert likelihood_ratio_tests(counts[[]], grades).empty
 
 
 @pytest.mark.parametrize("columns", [49, 60])

@@ -17,7 +17,15 @@ from sklearn.linear_model import lars_path
 from sklearn.model_selection import StratifiedShuffleSplit
 from threadpoolctl import threadpool_limits
 
-from drlib.radiomics.statistics import StatisticsError, benjamini_hochberg, check_grades, combine_split_p, effect_likelihood_ratio, rank_sum
+from drlib.radiomics.statistics import (
+    StatisticsError,
+    benjamini_hochberg,
+    check_grades,
+    combine_split_p,
+    effect_likelihood_ratio,
+    likelihood_ratio_tests,
+    rank_sum,
+)
 from drlib.seeds import derive_seed
 
 
@@ -53,7 +61,7 @@ def find_responsible(
     """Return a row per codeword (column of ``counts``) with what speaks for it, and ``responsible``.
 
     ``mean_LGG``, ``mean_HGG``: mean counts. ``rank_p``, ``auc``, ``q``: rank-sum test, P(more in HGG), Benjamini-Hochberg over the
-    codewords tested. ``direction``: the grade that has more of it by rank. ``selected_share``: share of halves whose screening
+    codewords tested. ``lr_alone``, ``lr_alone_p``: likelihood-ratio test of log(1 + count) without any other codeword. ``direction``: the grade that has more of it by rank. ``selected_share``: share of halves whose screening
     selects it. ``coefficient`` (log odds of HGG per standard deviation of log(1 + count)), ``lr_statistic``: of the effect
     likelihood-ratio test, medians over the halves that selected it; ``lr_p``: its p combined over all halves and adjusted for all
     codewords. ``group``: the codeword that represents it. NaN, 1 or 0 for what was not tested or selected.
@@ -77,7 +85,8 @@ def find_responsible(
     if not isinstance(settings, ResponsibleSettings):
         raise StatisticsError(f"settings are ResponsibleSettings, not {type(settings).__name__}")
     table = pd.DataFrame({f"mean_{grade}": counts[(grades == grade).to_numpy()].mean() for grade in ("LGG", "HGG")})
-    table = table.join(rank_sum(counts, grades))
+    alone = likelihood_ratio_tests(np.log1p(counts.astype(float)), grades)
+    table = table.join(rank_sum(counts, grades)).assign(lr_alone=alone["lr_statistic"], lr_alone_p=alone["lr_p"])
     group = represent_duplicates(counts.loc[:, is_testable(counts, settings)], settings.duplicate_correlation)
     representatives = group.index[group == group.index]
     table["group"] = group.reindex(table.index)

@@ -13,13 +13,16 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import scikit_posthocs
-from firthmodels import FirthLogisticRegression, detect_separation
+from firthmodels import detect_separation
 from scipy import stats
-from sklearn.linear_model import LogisticRegression
 from statsmodels.stats.multitest import multipletests
 
 from drlib.cohort.regions import GRADES
 from drlib.errors import DeepRadiomicsError
+
+NEWTON_STEPS = 200
+NEWTON_DECREMENT = {False: 1e-9, True: 1e-13}  # twice the log-likelihood a last step gains: it squares the error, with Firth divides it
+BATCH_VALUES = 2**15  # of the designs that are fitted together: 256 KiB
 
 
 class StatisticsError(DeepRadiomicsError):
@@ -116,33 +119,94 @@ def effect_likelihood_ratio(selected: pd.DataFrame, grades: pd.Series) -> pd.Dat
             f"the effect likelihood-ratio test is undefined for {scaled.shape[1]} columns of rank {np.linalg.matrix_rank(scaled)} "
             f"in {len(scaled)} patients: choose fewer columns, without near-duplicates, before testing"
         )
-    separated = detect_separation(scaled, is_hgg).separation
-    coefficients, statistic, p = (_firth_ratios if separated else _maximum_ratios)(scaled, is_hgg)
-    columns = {"coefficient": coefficients / sizes, "lr_statistic": statistic, "lr_p": p, "likelihood": "firth" if separated else "maximum"}
-    return pd.DataFrame(columns, index=selected.columns)
+    design = np.vstack([scaled.T, np.ones(len(scaled))])
+    free = np.vstack([np.ones(len(design)), 1 - np.eye(len(design))[:-1]])  # the full model, then one without each column
+    designs = np.broadcast_to(design, (len(free), *design.shape))
+    firth = bool(detect_separation(scaled, is_hgg).separation)
+    if not firth:
+        fitted, likelihood, converged = _fit_logistic(designs, is_hgg, free)
+        firth = not converged.all()
+    if firth:
+        fitted, likelihood, _ = _fit_logistic(designs, is_hgg, free, firth=True)
+    return _ratio_table(selected.columns, fitted[0, :-1] / sizes, likelihood[0], likelihood[1:], firth)
 
 
-def _maximum_ratios(scaled: np.ndarray, is_hgg: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    coefficients, full = _maximum_likelihood(scaled, is_hgg)
-    reduced = [_maximum_likelihood(np.delete(scaled, k, axis=1), is_hgg)[1] for k in range(scaled.shape[1])]
-    statistic = np.maximum(2 * (full - np.array(reduced)), 0)
-    return coefficients, statistic, stats.chi2.sf(statistic, df=1)
+def likelihood_ratio_tests(columns: pd.DataFrame, grades: pd.Series) -> pd.DataFrame:
+    """Test each column alone: the logistic model of it against the model that knows only how common the grades are.
+
+    Returns the table of ``effect_likelihood_ratio``. Columns in which all LGG lie on one side of all HGG (ties allowed; many that
+    occur in a few patients only) have no finite maximum and get Firth's likelihood; constant columns have coefficient 0 and p 1.
+
+    Source: ours; the univariable tests that stand beside the paper's Eq. 6 and are defined however many codewords there are.
+    """
+    is_hgg = (check_grades(columns, grades) == "HGG").to_numpy()
+    values = columns.to_numpy(dtype=float)
+    varies = np.ptp(values, axis=0) > 0
+    sizes = np.where(varies, values.std(axis=0), 1)
+    designs = np.ones((values.shape[1], 2, len(values)))
+    designs[:, 0] = ((values - values.mean(axis=0)) / sizes).T
+    lgg, hgg = values[~is_hgg], values[is_hgg]
+    firth = varies & ((lgg.max(axis=0) <= hgg.min(axis=0)) | (hgg.max(axis=0) <= lgg.min(axis=0)))
+    coefficients, full, reduced = np.zeros((3, len(designs)))
+    for penalised in (False, True):
+        chosen = np.flatnonzero(varies & (firth == penalised))
+        fitted, full[chosen], converged = _fit_logistic(designs[chosen], is_hgg, np.ones((len(chosen), 2)), penalised)
+        coefficients[chosen] = fitted[:, 0]
+        reduced[chosen] = _fit_logistic(designs[chosen], is_hgg, np.tile([0.0, 1.0], (len(chosen), 1)), penalised)[1]
+        firth[chosen[~converged]] = True
+    return _ratio_table(columns.columns, coefficients / sizes, full, reduced, firth)
 
 
-def _maximum_likelihood(columns: np.ndarray, is_hgg: np.ndarray) -> tuple[np.ndarray, float]:
-    if columns.shape[1] == 0:
-        share = is_hgg.mean()
-        return np.zeros(0), len(is_hgg) * (share * np.log(share) + (1 - share) * np.log(1 - share))
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=200).fit(columns, is_hgg)
-    log_odds = model.decision_function(columns)
-    return model.coef_[0], -np.logaddexp(0, np.where(is_hgg, -log_odds, log_odds)).sum()
+def _ratio_table(names: pd.Index, coefficients: np.ndarray, full: np.ndarray, reduced: np.ndarray, firth: np.ndarray) -> pd.DataFrame:
+    statistic = np.maximum(2 * (full - reduced), 0)
+    columns = {"coefficient": coefficients, "lr_statistic": statistic, "lr_p": stats.chi2.sf(statistic, df=1)}
+    return pd.DataFrame(columns | {"likelihood": np.where(firth, "firth", "maximum")}, index=names)
 
 
-def _firth_ratios(scaled: np.ndarray, is_hgg: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    model = FirthLogisticRegression(backend="numpy", max_iter=500, gtol=1e-6, xtol=1e-6).fit(scaled, is_hgg)
-    model.lrt(list(range(scaled.shape[1])))
-    p = model.lrt_pvalues_[: scaled.shape[1]]
-    return model.coef_, stats.chi2.isf(p, df=1), p
+def _fit_logistic(
+    designs: np.ndarray, is_hgg: np.ndarray, free: np.ndarray, firth: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit M logistic models at once by Newton's method, a few at a time, which the cache holds.
+
+    ``designs`` (M, p, patients), the last of the p rows constant; coefficients whose ``free`` (M, p) is 0 stay 0. Returns the
+    coefficients (M, p), the log-likelihoods (M,) and whether each converged. ``firth``: with Firth's penalty, half the
+    log-determinant of the information of all p coefficients, free or not (so that ratios are of the profile penalised likelihood).
+    """
+    together = max(1, BATCH_VALUES // max(1, designs[:1].size))
+    parts = [_newton(designs[k : k + together], is_hgg, free[k : k + together], firth) for k in range(0, max(1, len(designs)), together)]
+    return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
+
+
+def _newton(designs: np.ndarray, is_hgg: np.ndarray, free: np.ndarray, firth: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    turned, fitted = designs.transpose(0, 2, 1), np.zeros(free.shape)
+    fitted[:, -1] = np.log(is_hgg.sum() / (~is_hgg).sum())
+    log_odds = np.repeat(fitted[:, -1:], len(is_hgg), axis=1)
+    fixed = np.eye(free.shape[1]) * (1 - free)[:, None]
+    for _ in range(NEWTON_STEPS):
+        probability, weights, information = _information(designs, log_odds)
+        residual = is_hgg - probability
+        if firth:
+            leverage = weights * (designs * (np.linalg.inv(information) @ designs)).sum(axis=1)
+            residual += leverage * (0.5 - probability)
+        score = (residual[:, None] @ turned)[:, 0] * free
+        step = np.linalg.solve(information * free[:, :, None] * free[:, None] + fixed, score[..., None])[..., 0]
+        change = (step[:, None] @ designs)[:, 0]
+        share = np.minimum(1, 5 / np.maximum(np.abs(change).max(axis=1), 1e-300))[:, None]  # no log odds moves by more than 5
+        fitted, log_odds = fitted + share * step, log_odds + share * change
+        converged = (step * score).sum(axis=1) < NEWTON_DECREMENT[firth]
+        if converged.all():
+            break
+    likelihood = -np.logaddexp(0, np.where(is_hgg, -log_odds, log_odds)).sum(axis=1)
+    if firth:
+        likelihood += 0.5 * np.linalg.slogdet(_information(designs, log_odds)[2])[1]
+    return fitted, likelihood, converged
+
+
+def _information(designs: np.ndarray, log_odds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return P(HGG) and its variance (M, patients), and Fisher's information (M, p, p)."""
+    probability = 1 / (1 + np.exp(-log_odds))
+    weights = np.maximum(probability * (1 - probability), 1e-12)
+    return probability, weights, (designs * weights[:, None]) @ designs.transpose(0, 2, 1)
 
 
 def benjamini_hochberg(p: pd.Series) -> pd.Series:
