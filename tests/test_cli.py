@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["phantom", "check", "features", "grade", "run", "book", "status", "version"]
+COMMANDS = ["phantom", "check", "features", "grade", "run", "train", "book", "status", "version"]
 
 
 def drlib(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:

@@ -63,6 +63,8 @@ Scheduler = Annotated[
         help="Dask scheduler whose workers take the patients, as tcp://node1:8786; this machine if left out",
     ),
 ]
+Device = Annotated[str, typer.Option(envvar="DRLIB_DEVICE", help="what the network is trained on: cpu or cuda")]
+Devices = Annotated[int, typer.Option(min=1, envvar="DRLIB_DEVICES", help="how many of them in this machine train together")]
 Workers = Annotated[int, typer.Option(help="processes; -1 for one per core")]
 Data = Annotated[Path, typer.Argument(help="folder of patients, folder of one patient, or CSV manifest")]
 OwnData = Annotated[Path | None, typer.Option("--data", help="your patients instead of the phantom cohort: a folder or CSV manifest")]
@@ -176,14 +178,18 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be executed, with which resources; change nothing")] = False,
     scheduler: Scheduler = None,
+    device: Device = "cpu",
+    devices: Devices = 1,
 ) -> None:
     """Execute the notebooks in order; only those whose text, code, data or inputs changed since the last time.
 
     Can be killed at any moment: the next call goes on. Example: drlib run --profile smoke --data /data/brats
     """
     from drlib.parallel import check_scheduler
+    from drlib.series.run import DEVICE, DEVICES
     from drlib.series.workflow import run_series
 
+    os.environ |= {DEVICE: device, DEVICES: str(devices)}  # for chapter 03: a machine is no parameter of a notebook
     series = make_series(profile, data, results, seed)
     check_scheduler()
     numbers = [number.strip() for number in chapters.split(",") if number.strip()]
@@ -196,6 +202,29 @@ def run(
         raise DeepRadiomicsError("the series is not complete; what failed is said above")
     claims = series.publish_claims()
     tell(f"executed notebooks: {shown(series.folder)}" + (f"; claims: {shown(claims)}" if claims else ""))
+
+
+@app.command()
+def train(
+    profile: Profile = "demo",
+    data: OwnData = None,
+    results: Results = Path("results"),
+    seed: Seed = 0,
+    device: Device = "cpu",
+    devices: Devices = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="machines that train together; the command is started on each")] = 1,
+    memory_gib: Annotated[float, typer.Option("--memory-gib", min=0.1, help="memory of each process for slices")] = 4.0,
+) -> None:
+    """Train chapter 03's network and nothing else, on one device or many; chapter 01 must have been executed.
+
+    Goes on where it was killed. `drlib run` then finds the model. Example: drlib train --profile paper --device cuda --devices 8.
+    Several machines: `srun --nodes 4 --ntasks-per-node 8 drlib train --profile paper --device cuda --devices 8 --nodes 4`, or torchrun.
+    """
+    from drlib.series.stages.segmentation import train_model
+
+    run = make_series(profile, data, results, seed).run
+    if train_model(run, device, devices, nodes, memory_gib):
+        say(f"trained: {shown(run.folder / 'model')}")
 
 
 @app.command()

@@ -13,6 +13,8 @@ from drlib.artifacts import ArtifactError, build_stage, open_stage, source_hash
 from drlib.errors import DeepRadiomicsError
 from drlib.profiles import Profile, load_profile
 
+DEVICE, DEVICES = "DRLIB_DEVICE", "DRLIB_DEVICES"  # where chapter 03 trains: cpu or cuda, and how many of this machine
+
 
 class RunError(DeepRadiomicsError):
     """A parameter of a run has a value that cannot be used."""
