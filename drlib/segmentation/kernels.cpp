@@ -8,10 +8,6 @@
 namespace {
 
 constexpr int BLOCKS = 32;  // per image
-constexpr int LANES = 16, TILE = 2 * LANES, ROWS = 8;
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
-constexpr Integers ASCENDING = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 using Bfloat16 = uint16_t;  // the upper half of a float
 
@@ -180,47 +176,103 @@ extern "C" {
     }
 NORMALISE(float32, float)
 NORMALISE(bfloat16, Bfloat16)
+}
 
-// For each row of `latents` (rows, dimension) the index of the codeword c with the largest z.c - |c|^2 / 2, which is the nearest; of equals the
-// first. `codewords` (blocks, dimension, TILE) holds TILE codewords at a time, the last block filled up; `halves` (blocks, TILE) their |c|^2 / 2.
-// Nothing is kept of the distances but the best: ROWS x TILE sums live in registers.
-void nearest(const float* latents, const float* codewords, const float* halves, int64_t* index, int64_t rows, int dimension, int blocks,
-             int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t first = 0; first < rows; first += ROWS) {
-        const float* row[ROWS];
-        for (int r = 0; r < ROWS; ++r) row[r] = latents + (first + r < rows ? first + r : rows - 1) * dimension;
-        Floats best[ROWS][2];
-        Integers where[ROWS][2];
-        for (int r = 0; r < ROWS; ++r)
-            for (int half = 0; half < 2; ++half) best[r][half] = Floats{} - INFINITY, where[r][half] = Integers{};
-        for (int block = 0; block < blocks; ++block) {
-            const Floats* column = reinterpret_cast<const Floats*>(codewords + int64_t(block) * dimension * TILE);
-            const Floats* half_norms = reinterpret_cast<const Floats*>(halves + block * TILE);
-            Floats sum[ROWS][2];
-            for (int r = 0; r < ROWS; ++r) sum[r][0] = -half_norms[0], sum[r][1] = -half_norms[1];
-            for (int d = 0; d < dimension; ++d) {
-                Floats low = column[2 * d], high = column[2 * d + 1];
-#pragma GCC unroll 8
-                for (int r = 0; r < ROWS; ++r) sum[r][0] += row[r][d] * low, sum[r][1] += row[r][d] * high;
-            }
-            for (int r = 0; r < ROWS; ++r)
-                for (int half = 0; half < 2; ++half) {
-                    Integers number = ASCENDING + (block * TILE + half * LANES), better = sum[r][half] > best[r][half];
-                    best[r][half] = better ? sum[r][half] : best[r][half];
-                    where[r][half] = better ? number : where[r][half];
+#ifdef __AVX512BF16__
+
+#include <immintrin.h>
+
+namespace {
+
+constexpr int TILE = 32, ROWS = 12;  // codewords and latents whose products are summed in registers at the same time
+
+// Round a row and return the length of what rounding took away.
+inline float rounded(const float* row, Bfloat16* result, int n) {
+    float lost = 0;
+#pragma omp simd reduction(+ : lost)
+    for (int i = 0; i < n; ++i) {
+        store(result + i, row[i]);
+        lost += (row[i] - load(result[i])) * (row[i] - load(result[i]));
+    }
+    return std::sqrt(lost);
+}
+
+inline float product(const float* a, const float* b, int n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = 0; i < n; ++i) sum += a[i] * b[i];
+    return sum;
+}
+
+}  // namespace
+
+// For each row of `latents` (rows, dimension) the index of the row c of `codebook` (count, dimension) with the largest z.c - |c|^2 / 2, which is
+// the nearest; of equals the first. All are screened with products of bfloat16, whose error is at most |z - z'| |c| + |z'| |c - c'| (and that of
+// float32 sums) where z', c' are rounded; those within twice the error of the best are compared in float32, whose answer is therefore given.
+extern "C" void nearest(const float* latents, const float* codebook, int64_t* index, int64_t rows, int count, int dimension, int threads) {
+    int blocks = (count + TILE - 1) / TILE, pairs = (dimension + 1) / 2;
+    std::vector<Bfloat16> packed(size_t(blocks) * pairs * TILE * 2, 0);  // (blocks, pairs, TILE, 2)
+    std::vector<float> halves(size_t(blocks) * TILE, INFINITY);
+    std::vector<Bfloat16> short_codeword(dimension);
+    float longest = 0, most_lost = 0;
+    for (int k = 0; k < count; ++k) {
+        const float* codeword = codebook + size_t(k) * dimension;
+        most_lost = std::fmax(most_lost, rounded(codeword, short_codeword.data(), dimension));
+        for (int d = 0; d < dimension; ++d) packed[((size_t(k / TILE) * pairs + d / 2) * TILE + k % TILE) * 2 + d % 2] = short_codeword[d];
+        halves[k] = product(codeword, codeword, dimension) / 2;
+        longest = std::fmax(longest, std::sqrt(2 * halves[k]));
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> scores(size_t(ROWS) * blocks * TILE);
+        std::vector<Bfloat16> short_rows(size_t(ROWS) * pairs * 2, 0);
+#pragma omp for schedule(static)
+        for (int64_t first = 0; first < rows; first += ROWS) {
+            int present = int(rows - first < ROWS ? rows - first : ROWS);
+            float lost[ROWS];
+            for (int r = 0; r < present; ++r)
+                lost[r] = rounded(latents + (first + r) * dimension, &short_rows[size_t(r) * pairs * 2], dimension);
+            __m512 best[ROWS];
+            for (int r = 0; r < ROWS; ++r) best[r] = _mm512_set1_ps(-INFINITY);
+            for (int block = 0; block < blocks; ++block) {
+                const Bfloat16* column = &packed[size_t(block) * pairs * TILE * 2];
+                __m512 sum[ROWS][2];
+                for (int r = 0; r < ROWS; ++r)
+                    for (int half = 0; half < 2; ++half) sum[r][half] = -_mm512_loadu_ps(&halves[size_t(block) * TILE + 16 * half]);
+                for (int pair = 0; pair < pairs; ++pair) {
+                    __m512bh low = (__m512bh)_mm512_loadu_si512(column + pair * TILE * 2);
+                    __m512bh high = (__m512bh)_mm512_loadu_si512(column + pair * TILE * 2 + TILE);
+#pragma GCC unroll 12
+                    for (int r = 0; r < ROWS; ++r) {
+                        int both;
+                        std::memcpy(&both, &short_rows[(size_t(r) * pairs + pair) * 2], 4);
+                        __m512bh value = (__m512bh)_mm512_set1_epi32(both);
+                        sum[r][0] = _mm512_dpbf16_ps(sum[r][0], low, value), sum[r][1] = _mm512_dpbf16_ps(sum[r][1], high, value);
+                    }
                 }
-        }
-        for (int r = 0; r < ROWS && first + r < rows; ++r) {
-            float most = best[r][0][0];
-            int found = where[r][0][0];
-            for (int i = 1; i < TILE; ++i) {
-                float value = best[r][i / LANES][i % LANES];
-                int number = where[r][i / LANES][i % LANES];
-                if (value > most || (value == most && number < found)) most = value, found = number;
+                for (int r = 0; r < ROWS; ++r)
+                    for (int half = 0; half < 2; ++half) {
+                        _mm512_storeu_ps(&scores[(size_t(r) * blocks + block) * TILE + 16 * half], sum[r][half]);
+                        best[r] = _mm512_max_ps(best[r], sum[r][half]);
+                    }
             }
-            index[first + r] = found;
+            for (int r = 0; r < present; ++r) {
+                const float *row = latents + (first + r) * dimension, *score = &scores[size_t(r) * blocks * TILE];
+                float length = std::sqrt(product(row, row, dimension)), most = -INFINITY;
+                float error = lost[r] * longest + (length + lost[r]) * most_lost + (dimension + 8) * 1.2e-7f * length * longest;
+                __m512 least = _mm512_set1_ps(_mm512_reduce_max_ps(best[r]) - 2 * error);
+                int found = 0;
+                for (int k = 0; k < blocks * TILE; k += 16)
+                    for (unsigned close = _mm512_cmp_ps_mask(_mm512_loadu_ps(score + k), least, _CMP_GE_OQ); close; close &= close - 1) {
+                        int candidate = k + __builtin_ctz(close);
+                        if (candidate >= count) break;
+                        float exact = product(row, codebook + size_t(candidate) * dimension, dimension) - halves[candidate];
+                        if (exact > most) most = exact, found = candidate;
+                    }
+                index[first + r] = found;
+            }
         }
     }
 }
-}
+
+#endif

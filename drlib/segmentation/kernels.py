@@ -23,7 +23,6 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=c++17")
-TILE = 32  # codewords searched at a time, as in the source
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -70,17 +69,15 @@ def normalise_backward(x: Tensor, grad: Tensor, weight: Tensor, bias: Tensor, me
     return grad_x, grad_weight, grad_bias
 
 
+def finds_nearest(latents: Tensor) -> bool:
+    """Return whether ``nearest`` takes ``latents``: on a CPU that multiplies bfloat16 (AVX-512 BF16)."""
+    return latents.dtype == torch.float32 and usable(latents) and hasattr(library(), "nearest")
+
+
 def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
     """Return the index (N,) of the row of ``codebook`` (K, D) nearest to each of ``latents`` (N, D), float32; of equals the first."""
-    k, d = codebook.shape
-    blocks = -(-k // TILE)
-    codewords = torch.zeros(blocks * TILE, d)
-    codewords[:k] = codebook
-    halves = torch.full((blocks * TILE,), torch.inf)
-    halves[:k] = codebook.square().sum(1) / 2
-    codewords = codewords.view(blocks, TILE, d).transpose(1, 2).contiguous()
-    latents, index = latents.contiguous(), torch.empty(len(latents), dtype=torch.int64)
-    library().nearest(*_pointers(latents, codewords, halves, index), ctypes.c_int64(len(latents)), d, blocks, _threads())
+    latents, codebook, index = latents.contiguous(), codebook.contiguous(), torch.empty(len(latents), dtype=torch.int64)
+    library().nearest(*_pointers(latents, codebook, index), ctypes.c_int64(len(latents)), *codebook.shape, _threads())
     return index
 
 

@@ -61,7 +61,7 @@ def perplexity(counts: Tensor) -> Tensor:
 def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
     """Return the indices (N,) of the codewords (K, D) nearest to latents (N, D), in float32; of equals the first. Source: Eq. 1."""
     latents, codebook = latents.detach().float(), codebook.detach().float()
-    if kernels.usable(latents):
+    if kernels.finds_nearest(latents):
         return kernels.nearest(latents, codebook)
     norms = codebook.square().sum(1)  # |z|^2 is the same for every codeword
     with torch.autocast(latents.device.type, enabled=False):  # a part at a time: distances take N x K numbers
@@ -278,6 +278,7 @@ class VectorQuantizer(Quantizer):
 
 def _mean_over_ranks(mean: Tensor, n: int) -> Tensor:
     """Return the mean over all processes of a ``mean`` over ``n`` values in each, which may differ in ``n``."""
+    mean = mean if n else mean.nan_to_num()  # of nothing: NaN, which would spread to all
     return sum_over_ranks(mean * (n / sum_over_ranks(torch.tensor(float(n), device=mean.device))))
 
 
