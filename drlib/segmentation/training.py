@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,9 +77,10 @@ def launch(profile: Profile, device: str = "cpu", devices: int = 1, nodes: int =
 
     strategy = "auto"
     if devices * nodes > 1 or "WORLD_SIZE" in os.environ:
-        # Buffers are the codebook and its averages, which the quantizer keeps equal itself: rank 0 must not overwrite them in each forward
-        # pass. A codebook that learns by gradient is unused while the latents are still continuous.
-        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=profile.quantizer.update == "gradient")
+        # The buffers are the codebook and its averages: equal at the start, and kept equal by the quantizer, not copied from rank 0 in each
+        # forward pass. A codebook that learns by gradient is an unused parameter while the latents are still continuous.
+        strategy = DDPStrategy(forward_sync_buffers=False, find_unused_parameters=profile.quantizer.update == "gradient")
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions: one layout by two names
     try:
         fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy)
         fabric.launch()

@@ -60,7 +60,8 @@ def train_and_evaluate(run: Run) -> Segmentation:
 def train_model(run: Run, device: str = "cpu", devices: int = 1, nodes: int = 1, memory_gib: float = 4.0) -> bool:
     """Train the network of ``run`` on ``devices`` of each of ``nodes`` and return whether this is the first of the processes.
 
-    Every process of the training calls this (:func:`drlib.segmentation.training.launch`). Raises ArtifactError where chapter 01 has not been executed, TrainingError where there are no such devices.
+    Every process of the training calls this (:func:`drlib.segmentation.training.launch`). Raises ArtifactError where chapter 01 has not
+    been executed, TrainingError where there are no such devices.
     """
     run.manifest("cohort")  # each process says so by itself, before one waits for another
     fabric = launch(run.profile, device, devices, nodes)
