@@ -1,7 +1,8 @@
 """Apply a trained model to patients: codeword histograms as a table, or grade, maps and a report for each.
 
 A trained model is one folder: ``model.safetensors`` and ``model.json`` (chapter 03), and beside them ``classifier.json`` and
-``responsible.json`` (chapter 05), which only grading needs. A patient that cannot be read is reported; the others go on.
+``responsible.json`` (chapter 05), which only grading needs, and ``fidelity.json``, which says whether it may count in bfloat16. A patient
+that cannot be read is reported; the others go on.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,9 +29,11 @@ from drlib.errors import DeepRadiomicsError
 from drlib.parallel import for_workers, map_patients
 from drlib.radiomics.ablation import change_maps, predict_labels
 from drlib.radiomics.classifier import GradeClassifier, load_classifier, predict_hgg
+from drlib.radiomics.fidelity import load_fidelity
 from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_patient
 from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model
+from drlib.segmentation.network import Precision
 from drlib.series.report import PatientFindings, write_report
 
 FILE_LABELS = np.array([0, 1, 2, 4], dtype=np.uint8)  # BraTS 2018-2021: 1 NET, 2 ED, 4 ET
@@ -61,11 +64,22 @@ class AppliedModel:
         """What made a number: model, profile, software, and the cohort that the classifier was fitted to."""
         profile = self.model.profile
         cohort = {"trained_on": self.responsible["cohort"]} if self.responsible else {}
-        return {"model": self.hash, "profile": profile.name, "profile_hash": profile.hash, "drlib": version("drlib")} | cohort
+        made_with = {"model": self.hash, "profile": profile.name, "profile_hash": profile.hash, "precision": self.model.network.precision}
+        return made_with | {"drlib": version("drlib")} | cohort
 
 
-def open_applied_model(folder: Path | None, device: str = "cpu", graded: bool = False, results: Path = Path("results")) -> AppliedModel:
+def open_applied_model(
+    folder: Path | None,
+    device: str = "cpu",
+    graded: bool = False,
+    results: Path = Path("results"),
+    precision: Precision | Literal["auto"] = "auto",
+) -> AppliedModel:
     """Open a folder with a trained model; the newest below ``results`` where None is given.
+
+    ``precision`` "auto" is bf16 where ``fidelity.json`` says that this network's counts pass in it (see
+    :mod:`drlib.radiomics.fidelity`). Else it is the precision of the profile, fp32 or bf16, in which the counts were made that the
+    classifier was fitted to: without a measurement that allows another, new counts are made as those were.
 
     Raises ModelFolderError where there is none, where ``graded`` is asked for and there is no classifier, or where classifier and
     network do not belong together.
@@ -75,6 +89,10 @@ def open_applied_model(folder: Path | None, device: str = "cpu", graded: bool = 
         raise ModelFolderError(f"{folder} holds no trained model (model.json). Make one with: drlib run --chapters 03")
     model = load_model(folder, device)
     applied = AppliedModel(model, codebook_hash(model), None, {})
+    if precision != "auto":
+        model.network.precision = precision
+    elif _bf16_passed(folder / "fidelity.json", applied.hash):
+        model.network.precision = "bf16"
     return _with_classifier(applied, folder) if graded else applied
 
 
@@ -177,6 +195,13 @@ def _with_classifier(applied: AppliedModel, folder: Path) -> AppliedModel:
     if {classifier.codebook, responsible["codebook"]} != {applied.hash}:
         raise ModelFolderError(f"{folder}: the classifier belongs to another network. Make it again with: drlib run --chapters 05")
     return replace(applied, classifier=classifier, responsible=responsible)
+
+
+def _bf16_passed(path: Path, codebook: str) -> bool:
+    if not path.is_file():
+        return False
+    fidelity = load_fidelity(path)
+    return fidelity.codebook == codebook and fidelity.passes
 
 
 def _newest_model(results: Path) -> Path:

@@ -42,6 +42,14 @@ class Variant(StrEnum):
     site_shifted = "site-shifted"
 
 
+class Arithmetic(StrEnum):
+    """What the network computes in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 def use_scheduler(address: str | None) -> str | None:
     """Name the Dask scheduler to everything that works on patients, in this process and in the notebooks that it starts."""
     if address:
@@ -70,6 +78,9 @@ Data = Annotated[Path, typer.Argument(help="folder of patients, folder of one pa
 OwnData = Annotated[Path | None, typer.Option("--data", help="your patients instead of the phantom cohort: a folder or CSV manifest")]
 Results = Annotated[Path, typer.Option("--results", help="folder for results, one subfolder per profile, cohort and seed")]
 Model = Annotated[Path | None, typer.Option("--model", help="folder of a trained model; the newest under results/ if left out")]
+Precision = Annotated[
+    Arithmetic, typer.Option(help="auto: bf16 where chapter 05 measured that counts and grades stay the same, else as the model was fitted")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="write the answer as JSON on standard output")]
 
 
@@ -120,6 +131,7 @@ def features(
     out: Annotated[Path, typer.Option("--out", help="table to be written: .parquet or .csv")],
     model: Model = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    precision: Precision = Arithmetic.auto,
     scheduler: Scheduler = None,
 ) -> None:
     """Write the codeword histogram of every patient: one row each, with the columns that say where it comes from.
@@ -130,7 +142,7 @@ def features(
     check_suffix(out)
     from drlib.series.apply import extract_features, open_applied_model, write_table
 
-    table, problems = extract_features(data, open_applied_model(model, device), progress=sys.stderr.isatty())
+    table, problems = extract_features(data, open_applied_model(model, device, precision=precision.value), progress=sys.stderr.isatty())
     if len(table):
         write_table(table, out)
         say(f"{len(table)} patients are in {out}")
@@ -143,6 +155,7 @@ def grade(
     out: Annotated[Path, typer.Option("--out", help="folder for the results; one subfolder each where there are several patients")],
     model: Model = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    precision: Precision = Arithmetic.auto,
     as_json: AsJson = False,
 ) -> None:
     """Grade patients: probability, segmentation, codeword map and responsible regions as NIfTI, and a report to read.
@@ -151,7 +164,7 @@ def grade(
     """
     from drlib.series.apply import grade_patients, open_applied_model
 
-    applied = open_applied_model(model, device, graded=True)
+    applied = open_applied_model(model, device, graded=True, precision=precision.value)
     results, problems = grade_patients(patient, applied, out, progress=sys.stderr.isatty())
     if as_json:
         print_json({"patients": results, "problems": [problem.to_dict() for problem in problems]})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from drlib.artifacts import write_json
+from drlib.radiomics.fidelity import measure_fidelity, save_fidelity
 from drlib.radiomics.grading import (
     GradingResult,
     cross_validate,
@@ -19,7 +20,9 @@ from drlib.radiomics.responsible import find_responsible, responsible_by_grade
 from drlib.series.run import Run
 from drlib.series.stages.cohort import open_cohort
 from drlib.series.stages.histograms import RADIOMICS_SOURCES, Histograms, open_histograms
-from drlib.series.stages.segmentation import open_segmentation, read_table
+from drlib.series.stages.segmentation import open_model, open_segmentation, read_table
+
+N_FIDELITY = 12  # graded patients that are counted in both precisions
 
 MODELS = {
     "codewords, published protocol": ("counts", "raw-counts", "paper"),
@@ -62,10 +65,11 @@ class Grading:
 
 
 def grade_patients(run: Run) -> Grading:
-    """Cross-validate every model of ``MODELS`` and find the responsible codewords; put the fitted classifier beside the network."""
+    """Cross-validate every model of ``MODELS`` and find the responsible codewords; put the fitted classifier beside the network,
+    with what reduced precision does to it (see :func:`drlib.radiomics.fidelity.measure_fidelity`)."""
     upstream = ("cohort", "segmentation", "histograms")
     run.build("grading", RADIOMICS_SOURCES, upstream, lambda folder: _grade(run, folder), grading=run.profile.grading.model_dump())
-    for name in ("classifier.json", "responsible.json"):
+    for name in ("classifier.json", "responsible.json", "fidelity.json"):
         shutil.copyfile(run.folder / "grading" / name, run.folder / "model" / name)
     return open_grading(run)
 
@@ -117,7 +121,10 @@ def _metrics_row(result: GradingResult) -> dict[str, float]:
 def _write_classifier(run: Run, histograms: Histograms, folder: Path) -> None:
     graded = histograms.grades.dropna().index
     counts, grades = histograms.counts.table.loc[graded], histograms.grades.loc[graded]
-    save_classifier(folder / "classifier.json", fit_classifier(counts, grades, seed=run.seed, codebook=histograms.counts.codebook))
+    fitted = fit_classifier(counts, grades, seed=run.seed, codebook=histograms.counts.codebook)
+    save_classifier(folder / "classifier.json", fitted)
+    measured = list(graded[:: -(-len(graded) // N_FIDELITY)])  # at equal steps
+    save_fidelity(folder / "fidelity.json", measure_fidelity(open_model(run), open_cohort(run).grading, fitted, patients=measured))
     table = find_responsible(counts, grades, seed=run.seed)
     table.to_csv(folder / "codewords.csv")
     facts = {
