@@ -4,11 +4,13 @@ import pytest
 import torch
 from small_radiomics import draw_labels, small_model, small_store
 
+from drlib.radiomics import ablation
 from drlib.radiomics.ablation import (
     AblationError,
     ablate_cohort,
     change_maps,
     decode_codes,
+    each_change,
     predict_labels,
     region_values,
     responsible_regions,
@@ -148,3 +150,22 @@ def test_shared_normalisation_leaves_the_first_slice_as_it_was_and_ends_with_its
         inside = decode_codes(model, codes)
     assert inside[0] == pytest.approx(due[0], abs=1e-4) and not torch.allclose(inside[1:], due[1:], atol=1e-2)
     assert torch.equal(decode_codes(model, codes), due)
+
+
+def test_each_change_is_the_joint_change_and_that_of_every_codeword_alone(model, codes):
+    present = [k for k in torch.unique(codes).tolist() if k != 0][:3]
+    joint, *alone = each_change(model, codes, present, 0, batch_size=4)
+    np.testing.assert_allclose(joint, change_maps(model, codes, present, 0), rtol=1e-4, atol=1e-5)
+    for k, one in zip(present, alone, strict=True):
+        np.testing.assert_allclose(one, change_maps(model, codes, [k], 0), rtol=1e-4, atol=1e-5)
+
+
+def test_equal_index_maps_are_decoded_once(model, codes, monkeypatch):
+    k = 7
+    twice, decoded = torch.cat([codes, codes, torch.zeros_like(codes)]), []
+    monkeypatch.setattr(ablation, "decode_codes", lambda model, some: decoded.append(len(some)) or decode_codes(model, some))
+    maps = change_maps(model, twice, [k], 0, batch_size=100)
+    n_changed = len(torch.unique(codes[(codes == k).flatten(1).any(1)], dim=0))
+    assert n_changed <= sum(decoded) <= 2 * n_changed
+    np.testing.assert_array_equal(maps[: len(codes)], maps[len(codes) : 2 * len(codes)])
+    assert not maps[2 * len(codes) :].any()

@@ -1,7 +1,7 @@
 """Responsible regions: what the decoder draws differently when the responsible codewords are taken away.
 
 The codewords are replaced by the background codeword in the index map, both index maps are decoded, and the regions are where the
-logits differ. Slices without any of the codewords do not change and are not decoded twice.
+logits differ. Slices without any of the codewords do not change and are not decoded; equal index maps are decoded once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,14 +35,14 @@ def responsible_regions(
     images: np.ndarray,
     codewords: Sequence[int],
     background: int,
-    batch_size: int = 48,
+    batch_size: int | None = None,
 ) -> np.ndarray:
     """Return maps (S, H, W), float32: per pixel the L1 change of the four logits when ``codewords`` are replaced together.
 
     ``images`` (S, 4, H, W); ``background`` is the codeword put in their place (see ``background_codeword``). No codewords, or none
     that occurs: zeros.
 
-    Source: paper, "Identification of responsible regions", Fig. 2b. Call it once per codeword for replacement one by one.
+    Source: paper, "Identification of responsible regions", Fig. 2b.
     Caveat: regions are not where the codewords lie; a token reaches every pixel (see ``share_outside``).
     """
     return change_maps(model, encode_patient(model, images, batch_size=batch_size), codewords, background, batch_size)
@@ -53,25 +53,42 @@ def change_maps(
     codes: Tensor,
     codewords: Sequence[int],
     background: int,
-    batch_size: int = 48,
+    batch_size: int | None = None,
 ) -> np.ndarray:
     """Return ``responsible_regions`` of index maps (S, h, w) that are known already."""
     return _changes(model, codes, [replaced_tokens(model, codes, codewords, background)], background, batch_size)[0]
 
 
-def _changes(model: TrainedModel, codes: Tensor, replaced: Sequence[Tensor], background: int, batch_size: int) -> list[np.ndarray]:
-    """Return the maps of several replacements; the unchanged index maps are decoded once for all, and only where one changes."""
-    side = model.profile.stride
+def each_change(
+    model: TrainedModel,
+    codes: Tensor,
+    codewords: Sequence[int],
+    background: int,
+    batch_size: int | None = None,
+) -> list[np.ndarray]:
+    """Return ``change_maps`` of all ``codewords`` replaced together, and then of each of them alone: 1 + n maps (S, H, W)."""
+    replaced = [replaced_tokens(model, codes, some, background) for some in (codewords, *([k] for k in codewords))]
+    return _changes(model, codes, replaced, background, batch_size)
+
+
+def _changes(model: TrainedModel, codes: Tensor, replaced: Sequence[Tensor], background: int, batch_size: int | None) -> list[np.ndarray]:
+    """Return the maps of several replacements. Equal index maps, of whatever slice and replacement, are decoded once."""
+    side, batch_size = model.profile.stride, batch_size or model.batch_size
     maps = [np.zeros((len(codes), codes.shape[1] * side, codes.shape[2] * side), dtype=np.float32) for _ in replaced]
-    touched = torch.stack([tokens.flatten(1).any(dim=1) for tokens in replaced])  # (replacements, S)
-    for chosen in torch.nonzero(touched.any(dim=0))[:, 0].split(batch_size):
-        original = decode_codes(model, codes[chosen])
-        for number, tokens in enumerate(replaced):
-            among = touched[number, chosen]
-            changed = chosen[among]
-            if len(changed):
-                ablated = decode_codes(model, codes[changed].masked_fill(tokens[changed], background))
-                maps[number][changed.numpy()] = (original[among.to(original.device)] - ablated).abs().sum(dim=1).cpu().numpy()
+    ablated = torch.stack([codes, *(codes.masked_fill(tokens, background) for tokens in replaced)])  # (1 + replacements, S, h, w)
+    touched = (ablated[1:] != codes).flatten(2).any(dim=2)  # (replacements, S)
+    slices = touched.any(dim=0).nonzero().flatten()
+    _, kind = torch.unique(codes[slices], dim=0, return_inverse=True)
+    for kinds in torch.arange(int(kind.max()) + 1 if len(kind) else 0).split(batch_size):
+        same = [slices[kind == number].numpy() for number in kinds]
+        variants = ablated[:, [slices[0] for slices in same]]
+        distinct, which = torch.unique(variants.flatten(0, 1), dim=0, return_inverse=True)
+        logits = torch.cat([decode_codes(model, part) for part in distinct.split(batch_size)])
+        original, *others = which.view(variants.shape[:2])
+        for number, other in enumerate(others):
+            for row, members in enumerate(same):
+                if touched[number, members[0]]:
+                    maps[number][members] = (logits[original[row]] - logits[other[row]]).abs().sum(dim=0).cpu().numpy()
     return maps
 
 
@@ -96,9 +113,9 @@ def decode_codes(model: TrainedModel, codes: Tensor) -> Tensor:
         return model.network.decode(model.network.quantizer.lookup(codes.to(model.device)))
 
 
-def predict_labels(model: TrainedModel, codes: Tensor, batch_size: int = 48) -> np.ndarray:
+def predict_labels(model: TrainedModel, codes: Tensor, batch_size: int | None = None) -> np.ndarray:
     """Return the segmentation (S, H, W), uint8, that the decoder draws from index maps (S, h, w)."""
-    batches = [decode_codes(model, batch).argmax(dim=1).to(torch.uint8).cpu() for batch in codes.split(batch_size)]
+    batches = [decode_codes(model, batch).argmax(dim=1).to(torch.uint8).cpu() for batch in codes.split(batch_size or model.batch_size)]
     return torch.cat(batches).numpy()
 
 
@@ -134,7 +151,7 @@ def ablate_cohort(
     background: int,
     *,
     patients: Sequence[str] | None = None,
-    batch_size: int = 48,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Ablate each patient's responsible codewords, those of a grade together, and measure the change in the tumour's regions.
@@ -155,7 +172,7 @@ def ablate_cohort(
 
 
 def _ablate_patient(
-    patient: str, model: TrainedModel, store: SliceStore, asked: Mapping[str, Sequence[int]], background: int, batch_size: int
+    patient: str, model: TrainedModel, store: SliceStore, asked: Mapping[str, Sequence[int]], background: int, batch_size: int | None
 ) -> pd.DataFrame:
     codes, labels, source = _tumour_slices(model, store, patient, batch_size)
     replaced = [replaced_tokens(model, codes, codewords, background) for codewords in asked.values()]
@@ -168,7 +185,7 @@ def _ablate_patient(
     return pd.concat(tables)
 
 
-def _tumour_slices(model: TrainedModel, store: SliceStore, patient: str, batch_size: int) -> tuple[Tensor, np.ndarray, str]:
+def _tumour_slices(model: TrainedModel, store: SliceStore, patient: str, batch_size: int | None) -> tuple[Tensor, np.ndarray, str]:
     """Return index maps and labels of the slices with tumour, and whose labels they are."""
     images, truth = store.images(patient), store.labels(patient)
     if truth is not None:

@@ -56,7 +56,7 @@ def count_codewords(
     *,
     patients: Sequence[str] | None = None,
     transform: Transform | None = None,
-    batch_size: int = 48,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> CodewordCounts:
     """Count the codewords of every patient of ``store``, or of those named in ``patients``, on the model's device.
@@ -75,13 +75,13 @@ def count_codewords(
 
 
 def _count_patient(
-    patient: str, model: TrainedModel, store: SliceStore, transform: Transform | None, batch_size: int
+    patient: str, model: TrainedModel, store: SliceStore, transform: Transform | None, batch_size: int | None
 ) -> tuple[np.ndarray, int]:
     codes = encode_patient(model, store.images(patient), transform, batch_size)
     return codeword_histogram(codes, model.profile.quantizer.codebook_size), len(codes)
 
 
-def encode_patient(model: TrainedModel, images: np.ndarray, transform: Transform | None = None, batch_size: int = 48) -> Tensor:
+def encode_patient(model: TrainedModel, images: np.ndarray, transform: Transform | None = None, batch_size: int | None = None) -> Tensor:
     """Return the index maps (S, h, w), int64 on the CPU, of slices (S, 4, H, W).
 
     Blank slices are encoded once, so that ``transform`` must act on each slice alone.
@@ -90,7 +90,9 @@ def encode_patient(model: TrainedModel, images: np.ndarray, transform: Transform
     return model.map_slices(encode if transform is None else lambda batch: encode(transform(batch)), images, batch_size)
 
 
-def background_codeword(model: TrainedModel, store: SliceStore, *, patients: Sequence[str] | None = None, batch_size: int = 48) -> int:
+def background_codeword(
+    model: TrainedModel, store: SliceStore, *, patients: Sequence[str] | None = None, batch_size: int | None = None
+) -> int:
     """Return the codeword most common where every pixel of a latent position's cell lies outside the brain.
 
     A pixel is outside where all modalities have the value of the corner of the first slice, which is outside in every scan.

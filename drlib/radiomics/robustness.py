@@ -69,7 +69,7 @@ def count_perturbed(
     *,
     patients: Sequence[str] | None = None,
     every: int = 1,
-    batch_size: int = 48,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> dict[Perturbation, pd.DataFrame]:
     """Count the codewords of every patient under every perturbation; each patient's slices are read once.
@@ -85,7 +85,7 @@ def count_perturbed(
 
 
 def _count_patient(
-    patient: str, model: TrainedModel, store: SliceStore, applied: Sequence[Perturbation], every: int, batch_size: int
+    patient: str, model: TrainedModel, store: SliceStore, applied: Sequence[Perturbation], every: int, batch_size: int | None
 ) -> list[np.ndarray]:
     """Return a patient's counts under each of the perturbations."""
     images = store.images(patient)[::every]
@@ -112,7 +112,7 @@ def sweep(
     protocol: Protocol = "ours",
     seed: int = 0,
     every: int = 1,
-    batch_size: int = 48,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> RobustnessResult:
     """Perturb every patient of ``store`` (or ``patients``) by every magnitude, count again and grade again.

@@ -23,6 +23,8 @@ from drlib.errors import DeepRadiomicsError
 from drlib.profiles import Profile
 from drlib.segmentation.network import Precision, SegmentationNetwork
 
+BATCH_PIXELS = {"cpu": 2**19}  # of the slices that go through the network together: what a processor's cache can hold
+LARGER_BATCH_PIXELS = 2**22  # for other devices
 SHIPPED = Path(__file__).parent / "shipped"
 FORMAT = "deep-radiomics-model-1"
 WEIGHTS, CARD, README = "model.safetensors", "model.json", "README.md"
@@ -57,16 +59,21 @@ class TrainedModel:
         """Where the network is."""
         return self.network.quantizer.codebook.device
 
-    def encode_to_codes(self, images: np.ndarray | Tensor, batch_size: int = 32) -> Tensor:
+    @property
+    def batch_size(self) -> int:
+        """How many slices go through the network together where nobody says otherwise."""
+        return max(1, BATCH_PIXELS.get(self.device.type, LARGER_BATCH_PIXELS) // self.profile.preprocessing.image_size**2)
+
+    def encode_to_codes(self, images: np.ndarray | Tensor, batch_size: int | None = None) -> Tensor:
         """Return the index maps (S, h, w), int64, of the slices (S, 4, H, W) of a patient."""
         return self.map_slices(self.network.encode_to_codes, images, batch_size)
 
-    def segment(self, images: np.ndarray | Tensor, batch_size: int = 32) -> Tensor:
+    def segment(self, images: np.ndarray | Tensor, batch_size: int | None = None) -> Tensor:
         """Return the most probable labels (S, H, W), uint8, of the slices (S, 4, H, W) of a patient."""
         return self.map_slices(lambda batch: self.network(batch).logits.argmax(1).to(torch.uint8), images, batch_size)
 
     @torch.inference_mode()
-    def map_slices(self, function: Callable[[Tensor], Tensor], images: np.ndarray | Tensor, batch_size: int = 32) -> Tensor:
+    def map_slices(self, function: Callable[[Tensor], Tensor], images: np.ndarray | Tensor, batch_size: int | None = None) -> Tensor:
         """Return ``function`` of every slice (S, 4, H, W), in batches on the model's device; the result lies on the CPU.
 
         Blank slices are all the same, so the function sees one of them. ``function`` must treat slices independently.
@@ -78,7 +85,7 @@ class TrainedModel:
         if blank.any():
             keep[blank.nonzero()[0]] = True
         rows = keep.nonzero().flatten()
-        batches = [function(images[part].to(self.device, torch.float32)).cpu() for part in rows.split(batch_size)]
+        batches = [function(images[part].to(self.device, torch.float32)).cpu() for part in rows.split(batch_size or self.batch_size)]
         if not batches:
             return function(images.to(self.device, torch.float32)).cpu()
         values = torch.cat(batches)
