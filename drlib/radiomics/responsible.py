@@ -61,10 +61,11 @@ def find_responsible(
     """Return a row per codeword (column of ``counts``) with what speaks for it, and ``responsible``.
 
     ``mean_LGG``, ``mean_HGG``: mean counts. ``rank_p``, ``auc``, ``q``: rank-sum test, P(more in HGG), Benjamini-Hochberg over the
-    codewords tested. ``lr_alone``, ``lr_alone_p``: likelihood-ratio test of log(1 + count) without any other codeword. ``direction``: the grade that has more of it by rank. ``selected_share``: share of halves whose screening
-    selects it. ``coefficient`` (log odds of HGG per standard deviation of log(1 + count)), ``lr_statistic``: of the effect
-    likelihood-ratio test, medians over the halves that selected it; ``lr_p``: its p combined over all halves and adjusted for all
-    codewords. ``group``: the codeword that represents it. NaN, 1 or 0 for what was not tested or selected.
+    codewords tested. ``lr_alone``, ``lr_alone_p``: likelihood-ratio test of log(1 + count) without any other codeword. ``direction``:
+    the grade that has more of it by rank. ``selected_share``: share of halves whose screening selects it. ``coefficient`` (log odds of
+    HGG per standard deviation of log(1 + count)), ``lr_statistic``: of the effect likelihood-ratio test, medians over the halves that
+    selected it; ``lr_p``: its p combined over all halves and adjusted for all codewords. ``group``: the codeword that represents it.
+    NaN, 1 or 0 for what was not tested or selected.
 
     With ``procedure="stability"`` a codeword is **responsible** if at least half of the halves select it *and* q < .05. Why these
     two: the screening is a multivariable choice (a codeword that only repeats another is not made), as K* in Eq. 6 is meant to be,
