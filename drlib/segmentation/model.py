@@ -22,6 +22,7 @@ from drlib.artifacts import file_sha256, write_atomically, write_json
 from drlib.errors import DeepRadiomicsError
 from drlib.profiles import Profile
 from drlib.segmentation.network import Precision, SegmentationNetwork
+from drlib.segmentation.quantizer import with_idle
 
 BATCH_PIXELS = {"cpu": 2**19}  # of the slices that go through the network together: what a processor's cache can hold
 LARGER_BATCH_PIXELS = 2**22  # for other devices
@@ -143,7 +144,7 @@ def load_model(folder: Path, device: str = "cpu", precision: Precision | None = 
         raise ModelError(f"the profile in {folder / CARD} is not valid for drlib {__version__}: {error}. {_mend(folder)}") from error
     network = SegmentationNetwork(profile.network, profile.quantizer, precision=precision or profile.training.precision)
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = with_idle(load_file(folder / WEIGHTS))
     except SafetensorError as error:
         raise ModelError(f"{folder / WEIGHTS} is not safetensors ({error}). {_mend(folder)}") from error
     _fill(network, tensors, folder)

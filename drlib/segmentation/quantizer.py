@@ -25,8 +25,8 @@ from drlib.segmentation import kernels
 from drlib.segmentation.distributed import gather_rows, rank, sum_over_ranks
 
 SMOOTHING = 1e-5  # Laplace smoothing of the counts, authors' code
-DEAD_SHARE = 0.05  # a codeword is dead when its average count is below this share of the mean over codewords
-REVIVED_SHARE = 0.25  # and a revived one is given this share: at decay .99 it has about 160 steps to find its latents
+DEAD_AFTER = 20  # batches without a latent; a moving average of the counts forgets ten times more slowly than an encoder moves
+REVIVED_SHARE = 0.25  # of the mean count, given to a revived codeword
 KMEANS_ITERATIONS = 10
 TINY = 1e-12  # a vector shorter than this has no direction
 ROWS_AT_ONCE = 2**16
@@ -100,17 +100,17 @@ class Quantizer(nn.Module, ABC):
 
     codebook: Tensor  # (K, D) the codewords
     started: Tensor | bool  # the codewords have been placed: nothing left for ``start`` to do
-    cluster_size: Tensor  # (K,) moving average of the counts per batch
+    idle: Tensor  # (K,) training batches since a latent last had this code; at least DEAD_AFTER where none ever had
 
     def __init__(self, settings: QuantizerSettings, *, seed: int = 0):
         super().__init__()
         self.settings, self.seed = settings, seed
-        self.register_buffer("cluster_size", torch.zeros(settings.codebook_size))
+        self.register_buffer("idle", torch.full((settings.codebook_size,), DEAD_AFTER))
 
     @property
     def codebook_in_use(self) -> Tensor:
-        """True (K,) for codewords that recent training batches used: not dead."""
-        return self.cluster_size >= DEAD_SHARE * self.cluster_size.mean().clamp(min=TINY)
+        """True (K,) for codewords that one of the last ``DEAD_AFTER`` training batches used: not dead."""
+        return self.idle < DEAD_AFTER
 
     @abstractmethod
     def forward(self, z_e: Tensor, quantize: bool = True) -> Quantized:
@@ -149,7 +149,7 @@ class Quantizer(nn.Module, ABC):
         counts = torch.bincount(codes.flatten(), minlength=self.settings.codebook_size)
         if self.training:
             counts = sum_over_ranks(counts)
-            self.cluster_size.mul_(self.settings.ema_decay).add_(counts, alpha=1 - self.settings.ema_decay)
+            self.idle.add_(1).masked_fill_(counts > 0, 0)
         return counts
 
 
@@ -168,6 +168,7 @@ class VectorQuantizer(Quantizer):
     Source: Eq. 1-3; start and revival: ours.
     """
 
+    cluster_size: Tensor  # (K,) moving average of the counts per batch
     cluster_sum: Tensor  # (K, D) moving average of the sums per batch
     average_weight: Tensor  # 1 - decay ** updates, or 1 after a k-means start: the share of the averages that is data
     n_updates: Tensor
@@ -180,6 +181,7 @@ class VectorQuantizer(Quantizer):
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook)
+        self.register_buffer("cluster_size", torch.zeros(k))
         self.register_buffer("cluster_sum", torch.zeros(k, d) if settings.bias_correction else codebook.clone())
         self.register_buffer("average_weight", torch.zeros((), dtype=torch.float64))
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
@@ -209,7 +211,7 @@ class VectorQuantizer(Quantizer):
         counts = self._count(codes)
         if self.training:
             latent_loss = _mean_over_ranks(latent_loss, len(latents))
-            self._learn(latents, codes.flatten())
+            self._learn(latents, codes.flatten(), counts)
         return Quantized(z_q, codes, latent_loss, counts, perplexity(counts))
 
     @torch.no_grad()
@@ -223,15 +225,17 @@ class VectorQuantizer(Quantizer):
         centres, counts = (sum_over_ranks(values if rank() == 0 else torch.zeros_like(values)) for values in found)
         self.codebook.copy_(centres)
         self.cluster_size.copy_(counts / batches)
+        self.idle.masked_fill_(counts > 0, 0)
         self.cluster_sum.copy_(centres * self.cluster_size[:, None])
         self.average_weight.fill_(1)
         self.started.fill_(True)
 
     @torch.no_grad()
-    def _learn(self, latents: Tensor, codes: Tensor) -> None:
+    def _learn(self, latents: Tensor, codes: Tensor, counts: Tensor) -> None:
         decay = self.settings.ema_decay
         self.n_updates += 1
         self.average_weight.mul_(decay).add_(1 - decay)
+        self.cluster_size.mul_(decay).add_(counts, alpha=1 - decay)
         if self.settings.update == "ema":
             sums = sum_over_ranks(F.one_hot(codes, len(self.codebook)).to(latents.dtype).T @ latents)
             self.cluster_sum.mul_(decay).add_(sums, alpha=1 - decay)
@@ -263,6 +267,7 @@ class VectorQuantizer(Quantizer):
         generator = torch_generator(self.seed, "revival", int(self.n_updates))
         drawn = torch.multinomial(errors.double().cpu(), len(dead), generator=generator).to(latents.device)
         self.codebook[dead] = revived = gather_rows(latents)[drawn]
+        self.idle[dead] = 0
         self.cluster_size[dead] = REVIVED_SHARE * self.cluster_size.mean()
         self.cluster_sum[dead] = revived * self.cluster_size[dead, None]
 
@@ -280,6 +285,14 @@ def _mean_over_ranks(mean: Tensor, n: int) -> Tensor:
     """Return the mean over all processes of a ``mean`` over ``n`` values in each, which may differ in ``n``."""
     mean = mean if n else mean.nan_to_num()  # of nothing: NaN, which would spread to all
     return sum_over_ranks(mean * (n / sum_over_ranks(torch.tensor(float(n), device=mean.device))))
+
+
+def with_idle(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a network; one saved before idle batches were counted gets them from its average counts."""
+    size = state.get("quantizer.cluster_size")
+    if size is None or "quantizer.idle" in state:
+        return state
+    return state | {"quantizer.idle": torch.where(size >= 0.05 * size.mean(), 0, DEAD_AFTER)}
 
 
 def kmeans(
