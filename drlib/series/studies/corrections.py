@@ -81,7 +81,7 @@ class Corrections:
             ``quantized_steps``, the ``nonfinite_share`` of them, and ``norm_ratio`` and ``largest_norm_ratio`` (median norm of the
             codewords divided by the mean norm of the latents, at the last step and at its largest); on the graded patients
             ``codewords_used``, ``perplexity``, mean ``dice_<region>`` and ``dice_WT_without_ET``, ``accuracy_<protocol>``,
-            ``auc_<protocol>`` and ``majority`` (the share of the commoner grade); ``seconds``.
+            ``auc_<protocol>`` and ``majority`` (the share of the commoner grade); ``seconds`` of processor.
         steps: ``rung``, ``seed``, ``step``, ``norm_ratio``, ``used`` (codewords, in the batch), ``finite``: some of the training steps.
         robustness: ``rung`` (the first and the last), ``seed``, ``kind``, ``magnitude``, ``classifier`` (frozen or refitted),
             ``accuracy``, ``difference_ratio``.
@@ -92,6 +92,18 @@ class Corrections:
     steps: pd.DataFrame
     robustness: pd.DataFrame
     manifest: dict[str, Any]
+
+    @property
+    def profile(self) -> Profile:
+        """The profile of the last rung."""
+        made = self.manifest["made_from"]
+        return load_profile("+".join([made["base"], *made["budget"]]))
+
+    @property
+    def n_steps(self) -> int:
+        """Training steps of every rung."""
+        training = self.profile.training
+        return training.epochs * -(-training.slices_per_epoch // training.batch_size)
 
 
 def rung_profile(number: int, base: str = BASE, budget: Sequence[str] = BUDGET) -> Profile:
@@ -144,7 +156,7 @@ def open_corrections(folder: Path = SHIPPED) -> Corrections:
 
 def measure_rung(number: int, profile: Profile, seed: int, work: Path, perturb: bool) -> dict[str, Any]:
     """Train a rung from scratch, apply it to graded patients, and return its row, with ``steps`` and ``robustness`` as lists of rows."""
-    start = time.perf_counter()
+    start = time.process_time()
     training, graded = open_cohort(work, profile.cohort, profile.preprocessing, seed)
     shutil.rmtree(work / "model", ignore_errors=True)
     with watch_codebook() as steps:
@@ -161,7 +173,7 @@ def measure_rung(number: int, profile: Profile, seed: int, work: Path, perturb: 
         robustness = _perturb(model, graded, profile, seed) if perturb else []
     which = {"rung": number, "seed": seed}
     kept = [which | step | {"norm_ratio": _finite(step["norm_ratio"])} for step in steps if step["step"] in KEPT_STEPS]
-    seconds = round(time.perf_counter() - start, 1)
+    seconds = round(time.process_time() - start, 1)
     return row | {"seconds": seconds, "steps": kept, "robustness": [which | one for one in robustness]}
 
 
