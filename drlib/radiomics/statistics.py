@@ -152,7 +152,8 @@ def likelihood_ratio_tests(columns: pd.DataFrame, grades: pd.Series) -> pd.DataF
         chosen = np.flatnonzero(varies & (firth == penalised))
         fitted, full[chosen], converged = _fit_logistic(designs[chosen], is_hgg, np.ones((len(chosen), 2)), penalised)
         coefficients[chosen] = fitted[:, 0]
-        reduced[chosen] = _fit_logistic(designs[chosen], is_hgg, np.tile([0.0, 1.0], (len(chosen), 1)), penalised)[1]
+        different = chosen if penalised else chosen[:1]  # without a penalty the reduced model is the same for every column
+        reduced[chosen] = _fit_logistic(designs[different], is_hgg, np.tile([0.0, 1.0], (len(different), 1)), penalised)[1]
         firth[chosen[~converged]] = True
     return _ratio_table(columns.columns, coefficients / sizes, full, reduced, firth)
 
@@ -188,6 +189,7 @@ def _newton(designs: np.ndarray, is_hgg: np.ndarray, free: np.ndarray, firth: bo
         if firth:
             leverage = weights * (designs * (np.linalg.inv(information) @ designs)).sum(axis=1)
             residual += leverage * (0.5 - probability)
+            information = (designs * (weights * (1 + leverage))[:, None]) @ turned  # that of patients who count 1 + leverage times
         score = (residual[:, None] @ turned)[:, 0] * free
         step = np.linalg.solve(information * free[:, :, None] * free[:, None] + fixed, score[..., None])[..., 0]
         change = (step[:, None] @ designs)[:, 0]
@@ -196,7 +198,8 @@ def _newton(designs: np.ndarray, is_hgg: np.ndarray, free: np.ndarray, firth: bo
         converged = (step * score).sum(axis=1) < NEWTON_DECREMENT[firth]
         if converged.all():
             break
-    likelihood = -np.logaddexp(0, np.where(is_hgg, -log_odds, log_odds)).sum(axis=1)
+    wrong = np.where(is_hgg, -log_odds, log_odds)
+    likelihood = -(np.maximum(wrong, 0) + np.log1p(np.exp(-np.abs(wrong)))).sum(axis=1)
     if firth:
         likelihood += 0.5 * np.linalg.slogdet(_information(designs, log_odds)[2])[1]
     return fitted, likelihood, converged
