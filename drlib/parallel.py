@@ -110,7 +110,7 @@ def _on_cluster(function: Callable, items: list, shared: tuple, address: str) ->
         sent = client.submit(pickle.loads, cloudpickle.dumps(shared), pure=False)
         futures = client.map(_attempt, range(len(items)), [function] * len(items), items, shared=sent, pure=False)
         numbers = {future.key: number for number, future in enumerate(futures)}
-        finished = as_completed(futures)
+        finished = as_completed(futures, loop=client.loop)
         del futures  # a result that was fetched is let go: the death of its worker must not have it computed again
         for future in finished:
             try:
@@ -149,8 +149,11 @@ def _name(item: Any) -> str:
 def _connect(address: str) -> "Client":
     """Return a client of the scheduler, once it has a worker; warn where the workers run other software than this process."""
     from distributed import Client
+    from distributed.comm import parse_address
+    from distributed.comm.registry import get_backend
 
     try:
+        get_backend(parse_address(address)[0])  # a client given an unknown kind of address would be long in dying
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise SchedulerError(
