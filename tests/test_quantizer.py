@@ -1,8 +1,21 @@
+from itertools import product
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from drlib.profiles import QuantizerSettings
-from drlib.segmentation.quantizer import LatentShapeError, VectorQuantizer, kmeans, nearest, perplexity
+from drlib.segmentation.quantizer import (
+    DEAD_AFTER,
+    LatentShapeError,
+    VectorQuantizer,
+    kmeans,
+    nearest,
+    perplexity,
+    rotated,
+    unit,
+    with_idle,
+)
 
 torch.set_num_threads(1)
 
@@ -23,6 +36,171 @@ def test_codes_are_those_of_exhaustive_search_and_keep_rows_and_columns_of_a_non
     for b, row, column in ((0, 0, 4), (1, 2, 0), (1, 1, 3)):
         assert codes[b, row, column] == (vq.codebook - z_e[b, :, row, column]).norm(dim=1).argmin()
     assert torch.equal(vq.lookup(codes)[1, :, 2, 4], vq.codebook[codes[1, 2, 4]])
+
+
+CHOICES = [
+    dict(zip(("update", "distance", "estimator"), values, strict=True))
+    for values in product(("ema", "gradient"), ("euclidean", "cosine"), ("straight-through", "rotation"))
+]
+every_choice = pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(choice.values()))
+
+
+def codewords_of(vq: VectorQuantizer) -> torch.Tensor:
+    """The codewords (K, D) that the decoder sees."""
+    return vq.lookup(torch.arange(len(vq.codebook)).view(1, 1, -1))[0, :, 0].T.detach().clone()
+
+
+@every_choice
+def test_every_position_of_a_non_square_latent_gets_its_nearest_codeword_exactly(choice):
+    vq, z_e = quantizer(**choice), 3 * random_latents(2, 4, 3, 5)
+    codewords, quantized = codewords_of(vq), vq(z_e)
+    assert quantized.codes.shape == (2, 3, 5)
+    for b, row, column in product(range(2), range(3), range(5)):
+        z, k = z_e[b, :, row, column], int(quantized.codes[b, row, column])
+        angle, distance = F.cosine_similarity(codewords, z, dim=1), (codewords - z).norm(dim=1)
+        assert k == (angle.argmax() if choice["distance"] == "cosine" else distance.argmin())
+        assert torch.equal(quantized.z_q[b, :, row, column], codewords[k])
+
+
+@every_choice
+def test_the_gradient_reaches_the_encoder_exactly_as_the_estimator_says(choice):
+    """Against the definition, written with a matrix for each position."""
+    vq, z_e = quantizer(**choice), (2 * random_latents(2, 4, 3, 5)).requires_grad_()
+    codewords, quantized = codewords_of(vq), vq(z_e)
+    gradient = random_latents(2, 4, 3, 5, seed=1)
+    (quantized.z_q * gradient).sum().backward()
+    for b, row, column in product(range(2), range(3), range(5)):
+        z, q = z_e[b, :, row, column].detach(), codewords[quantized.codes[b, row, column]]
+        through, inside = torch.eye(4), z
+        if choice["distance"] == "cosine":
+            inside = z / z.norm()
+            through = (torch.eye(4) - torch.outer(inside, inside)) / z.norm()
+        if choice["estimator"] == "rotation":
+            through = turn(inside, q) @ through
+        torch.testing.assert_close(z_e.grad[b, :, row, column], through.T @ gradient[b, :, row, column], rtol=1e-4, atol=1e-5)
+
+
+def turn(z: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """The matrix that stretches z to the length of q and turns it to q in their plane, leaving what is orthogonal to it."""
+    first = z / z.norm()
+    second = q - (q @ first) * first
+    second = second / second.norm()
+    cosine, sine = (q / q.norm()) @ first, (q / q.norm()) @ second
+    plane = torch.stack([first, second])
+    inside = plane.T @ torch.tensor([[cosine, -sine], [sine, cosine]]) @ plane
+    return q.norm() / z.norm() * (torch.eye(len(z)) - plane.T @ plane + inside)
+
+
+@every_choice
+def test_only_used_codewords_move_and_as_far_as_the_update_says(choice):
+    vq, z_e = quantizer(**choice), 3 * random_latents(1, 4, 2, 3)
+    before, free = codewords_of(vq), vq.codebook.detach().clone()
+    quantized = vq(z_e)
+    inside = z_e / z_e.norm(dim=1, keepdim=True) if choice["distance"] == "cosine" else z_e
+    used = quantized.counts > 0
+    if choice["update"] == "ema":
+        after = codewords_of(vq)
+        torch.testing.assert_close(after[~used], before[~used])
+        for k in used.nonzero().flatten():
+            mean = inside.movedim(1, -1)[quantized.codes == k].mean(0)  # the first corrected update
+            torch.testing.assert_close(after[k], mean / mean.norm() if choice["distance"] == "cosine" else mean)
+        return
+    quantized.latent_loss.backward()
+    leaf = free.requires_grad_()
+    words = leaf / leaf.norm(dim=1, keepdim=True) if choice["distance"] == "cosine" else leaf
+    (words[quantized.codes[0]].movedim(-1, 0) - inside[0]).square().mean().backward()
+    torch.testing.assert_close(vq.codebook.grad, leaf.grad)
+    assert not leaf.grad[~used].any() and leaf.grad[used].any(1).all()
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_rotation_has_the_gradient_of_vector_quantize_pytorch(distance):
+    from vector_quantize_pytorch import VectorQuantize
+
+    vq = quantizer(64, 16, distance=distance, estimator="rotation")
+    theirs = VectorQuantize(16, 64, accept_image_fmap=True, rotation_trick=True, use_cosine_sim=distance == "cosine").train()
+    theirs._codebook.embed.data.copy_(vq.codebook[None])
+    ours_in, theirs_in = (random_latents(2, 16, 6, 7).requires_grad_() for _ in range(2))
+    ours, due = vq(ours_in).z_q, theirs(theirs_in, freeze_codebook=True)[0]
+    torch.testing.assert_close(ours, due, rtol=1e-4, atol=1e-5)
+    for value in (ours, due):
+        (value * random_latents(2, 16, 6, 7, seed=1)).sum().backward()
+    torch.testing.assert_close(ours_in.grad, theirs_in.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_rotation_of_zero_opposite_and_equal_vectors_is_finite():
+    z_e = torch.tensor([[0.0, 0.0], [1.0, 2.0], [1.0, 2.0], [3.0, 0.0]]).T.reshape(1, 2, 2, 2).requires_grad_()
+    codewords = torch.tensor([[1.0, 1.0], [-1.0, -2.0], [1.0, 2.0], [0.0, 0.0]]).T.reshape(1, 2, 2, 2)
+    value = rotated(z_e, codewords)
+    torch.testing.assert_close(value.flatten(2)[..., 1:], codewords.flatten(2)[..., 1:])
+    value.sum().backward()
+    assert z_e.grad.flatten(2)[0].T.tolist()[0] == [1, 1]  # no direction: straight through
+    torch.testing.assert_close(z_e.grad.flatten(2)[0, :, 2], torch.ones(2))  # already there
+    assert torch.isfinite(z_e.grad).all()
+
+
+@every_choice
+def test_zero_latents_do_no_harm(choice):
+    vq, z_e = quantizer(**choice), torch.zeros(1, 4, 2, 2, requires_grad=True)
+    quantized = vq(z_e)
+    (quantized.z_q.sum() + quantized.latent_loss).backward()
+    assert torch.isfinite(quantized.z_q).all() and torch.isfinite(vq.codebook).all()
+    assert torch.isfinite(z_e.grad).all() and z_e.grad.abs().max() < 100
+
+
+@every_choice
+def test_codewords_stay_among_the_data_at_every_step_of_every_choice(choice):
+    vq = quantizer(32, 4, kmeans_start=True, revive_dead=True, **choice)
+    for step in range(60):
+        z_e = 5 * random_latents(2, 4, 8, 8, seed=step)
+        vq(z_e)
+        length = 1 if choice["distance"] == "cosine" else z_e.norm(dim=1).mean()
+        assert 0 < codewords_of(vq).norm(dim=1).max() < 10 * length
+
+
+def test_cosine_codes_ignore_length_and_agree_with_vector_quantize_pytorch():
+    from vector_quantize_pytorch import VectorQuantize
+
+    vq, z_e = quantizer(64, 16, distance="cosine").eval(), random_latents(2, 16, 6, 7)
+    theirs = VectorQuantize(dim=16, codebook_size=64, accept_image_fmap=True, use_cosine_sim=True).eval()
+    theirs._codebook.embed.copy_(vq.codebook[None])
+    assert torch.equal(vq.codes(z_e), theirs(z_e)[1])
+    assert torch.equal(vq.codes(z_e), vq.codes(z_e * torch.linspace(0.1, 50, 7)))
+
+
+def test_cosine_codewords_have_length_one_and_are_mean_directions():
+    vq = quantizer(k=2, d=2, distance="cosine", kmeans_start=True)
+    z_e = torch.tensor([[9.0, 0.0], [0.0, 2.0], [-3.0, 0.1], [-1.0, -0.1]]).T.reshape(1, 2, 2, 2)
+    vq(z_e)
+    torch.testing.assert_close(codewords_of(vq).norm(dim=1), torch.ones(2))
+    due = unit(unit(z_e.flatten(2)[0].T)[:2].sum(0))
+    assert (codewords_of(vq) - due).norm(dim=1).min() < 1e-5
+
+
+def test_unit_divides_by_the_length_and_leaves_zero():
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
+    assert unit(vectors).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]
+    unit(vectors).sum().backward()
+    assert torch.isfinite(vectors.grad).all() and not vectors.grad[1].any()
+
+
+def test_idle_counts_the_batches_since_a_codeword_was_used():
+    vq, z_e = quantizer(k=2, d=1), torch.zeros(1, 1, 1, 3)
+    vq.codebook.copy_(torch.tensor([[0.0], [10.0]]))
+    assert not vq.codebook_in_use.any()
+    vq(z_e + 10)
+    for _ in range(DEAD_AFTER - 1):
+        vq(z_e)
+    assert vq.idle.tolist() == [0, DEAD_AFTER - 1] and vq.codebook_in_use.all()
+    vq(z_e)
+    assert vq.codebook_in_use.tolist() == [True, False]
+
+
+def test_a_network_saved_before_idle_batches_were_counted_gets_them():
+    old = {"quantizer.cluster_size": torch.tensor([5.0, 0.0, 3.0])}
+    assert with_idle(old)["quantizer.idle"].tolist() == [0, DEAD_AFTER, 0]
+    new = old | {"quantizer.idle": torch.tensor([1, 2, 3])}
+    assert with_idle(new) is new and with_idle({"other": torch.ones(1)}).keys() == {"other"}
 
 
 def test_codes_agree_with_vector_quantize_pytorch_and_monai():
