@@ -1,0 +1,262 @@
+"""The passes over a patient: from files to the histogram, ablation, and counts under perturbation. All networks have random weights."""
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.phantom import phantom_patient
+from benchmarks.plain import PlainNetwork, plain_codes
+from benchmarks.timing import apart, best_of_apart, row
+from drlib.cohort.brats import find_patients
+from drlib.cohort.loading import load_patient
+from drlib.cohort.patient import Patient
+from drlib.cohort.preprocessing import make_slices
+from drlib.cohort.slices import SliceStore, build_slice_store
+from drlib.profiles import Profile, load_profile
+from drlib.radiomics.ablation import each_change
+from drlib.radiomics.fidelity import Fidelity, counting_in, measure_fidelity
+from drlib.radiomics.histogram import codeword_histogram, encode_patient
+from drlib.radiomics.robustness import Perturbation, count_perturbed, perturbations
+from drlib.segmentation.model import TrainedModel, load_model, shipped_model
+from drlib.segmentation.network import Precision, SegmentationNetwork
+
+N_RESPONSIBLE = 5  # codewords: two of HGG and three of LGG in the paper
+
+
+def volume_to_histogram(quick: bool = False) -> list[dict]:
+    """Return the seconds from the four .nii.gz of a patient to its histogram, in bfloat16 and in float32.
+
+    ``equal``: counts of the float32 mode are those of the plain network on the same slices. ``difference_ratio``: Eq. 7 between these
+    two, or between bfloat16 and float32. ``trained_passes``: whether bfloat16 passes the fidelity gate with the trained network that
+    comes with the library, on this patient.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        profile, patient = _prepare(Path(folder), quick)
+        arguments = (Path(folder), profile)
+        makers = {
+            "peer": partial(_authors_way, *arguments),
+            "fp32": partial(_our_way, *arguments, "fp32"),
+            "bf16": partial(_our_way, *arguments, "bf16"),
+        }
+        seconds = best_of_apart(makers, repeats=1 if quick else 3)
+        plain, exact, reduced = apart(partial(_three_histograms, *arguments))
+        gate = apart(partial(_gate, Path(folder), patient))
+    peer = "775 .npy files, one slice at a time, plain network (float32)"
+    note = "files are read straight into their voxels, slices go from memory to the network in batches, blank ones once"
+    rows = [
+        row("volume_to_histogram", seconds["bf16"], seconds["peer"], peer, "s", f"{note}; bfloat16 behind the fidelity gate"),
+        row("volume_to_histogram_fp32", seconds["fp32"], seconds["peer"], peer, "s", f"{note}; the same counts"),
+    ]
+    facts = {"trained_difference_ratio": gate.mean_difference_ratio, "trained_passes": gate.passes}
+    rows[0] |= {"difference_ratio": _difference(exact, reduced)} | facts
+    rows[1] |= {"difference_ratio": _difference(plain, exact), "equal": bool((plain == exact).all())}
+    return rows
+
+
+def ablation_volume(quick: bool = False) -> list[dict]:
+    """Return the seconds for the change maps of one patient: five codewords together and one by one, float32, every fifth slice."""
+    return _compare(
+        "ablation_volume",
+        quick,
+        _ablate,
+        _ablate_plainly,
+        "one codeword and one slice at a time, plain network",
+        "slices without the codewords are not decoded, equal index maps once, the original once for all codewords, in batches",
+        lambda ours, peer: all(np.allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max()) for a, b in zip(ours, peer, strict=True)),
+    )
+
+
+def robustness_sweep(quick: bool = False) -> list[dict]:
+    """Return the seconds for the counts of one patient under every perturbation of the paper, float32, every eighth slice."""
+    return _compare(
+        "robustness_sweep",
+        quick,
+        _perturb,
+        _perturb_plainly,
+        "one pass per perturbation over a file per slice, plain network",
+        "slices are read once, blank ones encoded once per perturbation, the unperturbed once, in batches that fit the cache",
+        lambda ours, peer: bool((np.array(ours) == np.array(peer)).all()),
+    )
+
+
+def _compare(case: str, quick: bool, ours: Callable, peer: Callable, peer_name: str, note: str, agree: Callable) -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        profile, patient = _prepare(Path(folder), quick)
+        build_slice_store([patient], Path(folder, "slices.zarr"), profile.preprocessing, profile.cohort.spacing_mm, 1, progress=False)
+        makers = {"ours": partial(ours, Path(folder), profile), "peer": partial(peer, Path(folder), profile)}
+        seconds = best_of_apart(makers, repeats=1 if quick else 2)
+        results = [apart(partial(_call, maker)) for maker in makers.values()]
+    return [row(case, seconds["ours"], seconds["peer"], peer_name, "s", note, equal=agree(*results))]
+
+
+def _call(maker: Callable[[], Callable]) -> object:
+    return maker()()
+
+
+def _prepare(folder: Path, quick: bool) -> tuple[Profile, Patient]:
+    return load_profile("smoke" if quick else "paper"), phantom_patient(folder / "data", quick)
+
+
+def _network(folder: Path, profile: Profile) -> TrainedModel:
+    """Return a network of random weights whose codewords are latents of the patient, so that many are in use."""
+    network = SegmentationNetwork(profile.network, profile.quantizer, seed=0).eval()
+    images = make_slices(load_patient(_patient(folder)), profile.preprocessing, profile.cohort.spacing_mm).images
+    with torch.inference_mode():
+        latents = torch.cat([network.encode(torch.from_numpy(image[None]).float()) for image in images[::10]])
+        rows = latents.permute(0, 2, 3, 1).flatten(0, 2)
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[: profile.quantizer.codebook_size]
+        network.quantizer.codebook[: len(chosen)] = rows[chosen]
+    return TrainedModel(network, profile, {})
+
+
+def _patient(folder: Path) -> Patient:
+    return find_patients(folder / "data")[0]
+
+
+def _difference(counts: np.ndarray, others: np.ndarray) -> float:
+    return float(np.abs(counts - others).sum() / counts.sum())
+
+
+# From files to the histogram
+
+
+def _our_way(folder: Path, profile: Profile, precision: Precision) -> Callable[[], np.ndarray]:
+    model, patient = _network(folder, profile), _patient(folder)
+    model.network.precision = precision
+
+    def count() -> np.ndarray:
+        slices = make_slices(load_patient(patient), profile.preprocessing, profile.cohort.spacing_mm)
+        return codeword_histogram(encode_patient(model, slices.images), profile.quantizer.codebook_size)
+
+    return count
+
+
+def _authors_way(folder: Path, profile: Profile) -> Callable[[], np.ndarray]:
+    model, patient = _network(folder, profile), _patient(folder)
+    plain = PlainNetwork(profile.network, profile.quantizer.codeword_dim).load_from(model.network)
+    files, size, stored = [*patient.files.values(), patient.segmentation], profile.preprocessing.image_size, folder / "npy"
+    stored.mkdir(exist_ok=True)
+
+    def count() -> np.ndarray:
+        *images, labels = (nibabel.load(file).get_fdata() for file in files)
+        for channel, image in enumerate(images):
+            brain = image[image != 0]
+            image = (image - brain.mean()) / brain.std()
+            for number in range(image.shape[2]):
+                plane = torch.from_numpy(image[:, :, number]).float()[None, None]
+                np.save(stored / f"{number}_{channel}.npy", F.interpolate(plane, (size, size), mode="bilinear")[0, 0].numpy())
+        for number in range(labels.shape[2]):
+            plane = torch.from_numpy(labels[:, :, number]).float()[None, None]
+            np.save(stored / f"{number}_label.npy", F.interpolate(plane, (size, size))[0, 0].numpy().astype(np.uint8))
+        counts = np.zeros(profile.quantizer.codebook_size, int)
+        for number in range(labels.shape[2]):
+            channels = [np.load(stored / f"{number}_{channel}.npy") for channel in range(4)]
+            np.load(stored / f"{number}_label.npy")  # their loader gives the labels too
+            counts += _plain_counts(plain, model, torch.from_numpy(np.stack(channels))[None])
+        return counts
+
+    return count
+
+
+@torch.inference_mode()
+def _plain_counts(plain: PlainNetwork, model: TrainedModel, images: torch.Tensor) -> np.ndarray:
+    codes = plain_codes(plain.encoder(images), model.network.quantizer.codebook)
+    return np.bincount(codes.flatten().numpy(), minlength=model.profile.quantizer.codebook_size)
+
+
+def _three_histograms(folder: Path, profile: Profile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the counts of the same slices by the plain network, ours in float32, and ours in bfloat16."""
+    model, size = _network(folder, profile), profile.quantizer.codebook_size
+    plain = PlainNetwork(profile.network, profile.quantizer.codeword_dim).load_from(model.network)
+    images = make_slices(load_patient(_patient(folder)), profile.preprocessing, profile.cohort.spacing_mm).images
+    counts = sum(_plain_counts(plain, model, torch.from_numpy(image[None]).float()) for image in images)
+    found = [counts]
+    for precision in ("fp32", "bf16"):
+        with counting_in(model, precision):
+            found.append(codeword_histogram(encode_patient(model, images), size))
+    return tuple(found)
+
+
+def _gate(folder: Path, patient: Patient) -> Fidelity:
+    model = load_model(shipped_model("demo"))
+    preprocessing, spacing = model.profile.preprocessing, model.profile.cohort.spacing_mm
+    return measure_fidelity(model, build_slice_store([patient], folder / "demo.zarr", preprocessing, spacing, 1, progress=False))
+
+
+# Ablation
+
+
+def _codes(folder: Path, profile: Profile) -> tuple[TrainedModel, torch.Tensor, list[int], int]:
+    """Return the network, index maps, the codewords most common in the tumour, and the one most common of all."""
+    model, store = _network(folder, profile), SliceStore(folder / "slices.zarr")
+    patient = store.patients[0]
+    codes = encode_patient(model, store.images(patient)[::5])
+    tumour = F.max_pool2d(torch.from_numpy(store.labels(patient)[::5] > 0).float()[:, None], profile.stride)[:, 0] > 0
+    background = int(torch.bincount(codes.flatten()).argmax())
+    common = torch.bincount(codes[tumour], minlength=profile.quantizer.codebook_size)
+    common[background] = 0
+    return model, codes, common.topk(N_RESPONSIBLE).indices.tolist(), background
+
+
+def _ablate(folder: Path, profile: Profile) -> Callable[[], list[np.ndarray]]:
+    return partial(each_change, *_codes(folder, profile))
+
+
+def _ablate_plainly(folder: Path, profile: Profile) -> Callable[[], list[np.ndarray]]:
+    model, codes, codewords, background = _codes(folder, profile)
+    plain = PlainNetwork(profile.network, profile.quantizer.codeword_dim).load_from(model.network)
+    codebook = model.network.quantizer.codebook
+
+    @torch.inference_mode()
+    def ablate() -> list[np.ndarray]:
+        maps = []
+        for chosen in (codewords, *([k] for k in codewords)):
+            rows = []
+            for code_map in codes:
+                ablated = code_map.masked_fill(torch.isin(code_map, torch.tensor(chosen)), background)
+                before, after = (plain.decoder(codebook[index].permute(2, 0, 1)[None]) for index in (code_map, ablated))
+                rows.append((before - after).abs().sum(dim=1)[0].numpy())
+            maps.append(np.stack(rows))
+        return maps
+
+    return ablate
+
+
+# Perturbations
+
+
+def _applied() -> tuple[Perturbation, ...]:
+    return perturbations(load_profile("paper").robustness)
+
+
+def _perturb(folder: Path, profile: Profile) -> Callable[[], list[np.ndarray]]:
+    model, store, applied = _network(folder, profile), SliceStore(folder / "slices.zarr"), _applied()
+
+    def count() -> list[np.ndarray]:
+        counts = count_perturbed(model, store, applied, every=8)
+        return [counts[perturbation].to_numpy()[0] for perturbation in applied]
+
+    return count
+
+
+def _perturb_plainly(folder: Path, profile: Profile) -> Callable[[], list[np.ndarray]]:
+    model, store, applied = _network(folder, profile), SliceStore(folder / "slices.zarr"), _applied()
+    plain = PlainNetwork(profile.network, profile.quantizer.codeword_dim).load_from(model.network)
+    files = []
+    for number, image in enumerate(store.images(store.patients[0])[::8]):
+        files.append(folder / f"slice_{number}.npy")
+        np.save(files[-1], image.astype(np.float32))
+
+    def count() -> list[np.ndarray]:
+        return [
+            sum(_plain_counts(plain, model, perturbation(torch.from_numpy(np.load(file))[None])) for file in files)
+            for perturbation in applied
+        ]
+
+    return count
