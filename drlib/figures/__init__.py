@@ -2,6 +2,7 @@
 
 from drlib.figures.ablation import AblationCase, plot_locality, plot_region_values, plot_responsible_regions
 from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
+from drlib.figures.corrections import plot_codebook_steps, plot_ladder
 from drlib.figures.grading import plot_calibration, plot_confusion, plot_models, plot_probabilities, plot_roc
 from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
@@ -18,12 +19,14 @@ __all__ = [
     "compare_with_table_1",
     "largest_slice",
     "plot_calibration",
+    "plot_codebook_steps",
     "plot_codewords_by_grade",
     "plot_confusion",
     "plot_difference_ratios",
     "plot_dice",
     "plot_histograms",
     "plot_index_maps",
+    "plot_ladder",
     "plot_locality",
     "plot_loss_arrows",
     "plot_models",
