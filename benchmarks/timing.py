@@ -5,7 +5,9 @@ import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 def best_of(
@@ -57,8 +59,13 @@ def best_of_apart(makers: Mapping[str, Callable[[], Callable[[], object]]], repe
 
 def peak_bytes_apart(maker: Callable[[], Callable[[], object]]) -> int:
     """Return how far one call of the maker's function raises the memory of its process, made for it, above where it stood (Linux)."""
+    return apart(partial(_peak_bytes, maker))
+
+
+def apart(function: Callable[[], Any]) -> Any:
+    """Return what ``function`` (see ``best_of_apart``) returns in a fresh process."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_bytes, maker).result()
+        return pool.submit(function).result()
 
 
 def _peak_bytes(maker: Callable[[], Callable[[], object]]) -> int:
