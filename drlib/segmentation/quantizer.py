@@ -80,7 +80,7 @@ def rotated(z_e: Tensor, codewords: Tensor) -> Tensor:
     With e and q the directions of latent and codeword and r that of e + q, the map is |z_q|/|z_e| (I - 2 r r' + 2 q e'); a gradient at the
     codeword reaches the latent through its transpose, so that it keeps its angle to the vector that it belongs to. Opposite vectors
     (r = 0) are reflected; a zero latent, which has no direction, gets the gradient as it is.
-    Source: Fifty et al. 2024, "Restructuring vector quantization with the rotation trick", Eq. 4 and section 4.2.
+    Source: Fifty et al. 2024, "Restructuring vector quantization with the rotation trick", section 4.
     """
     with torch.no_grad():
         length = z_e.norm(dim=1, keepdim=True)
