@@ -69,7 +69,7 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path):
     store = ToyStore()
     train(store, toy_profile(), tmp_path, progress=False, stop_after=1)
     for changed in ({"seed": 1}, {"ids": ["toy-0"]}):
-        with pytest.raises(TrainingError, match="another"):
+        with pytest.raises(TrainingError, match="another profile"):
             train(store, toy_profile(), tmp_path, progress=False, **changed)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
     with pytest.raises(TrainingError, match="Delete it"):

@@ -200,7 +200,8 @@ class _Training:
     @property
     def key(self) -> str:
         """What a checkpoint must have been made with to be resumed."""
-        return content_key({"profile": self.profile.hash, "patients": self.slices.patients, "seed": self.seed})
+        tensors = sorted(self.network.state_dict())  # of this version of the network
+        return content_key({"profile": self.profile.hash, "patients": self.slices.patients, "seed": self.seed, "tensors": tensors})
 
     @property
     def epoch(self) -> int:
@@ -390,7 +391,7 @@ class _Checkpoints:
             raise TrainingError(f"{self.path} is not a checkpoint ({error}). Delete it to train from the beginning.") from error
         if rest["key"] != self.run.key:
             raise TrainingError(
-                f"{self.path} belongs to another profile, other patients or another seed. Delete it or choose another folder."
+                f"{self.path} belongs to another profile, seed or version, or other patients. Delete it or choose another folder."
             )
         return rest, tensors
 
