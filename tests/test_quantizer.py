@@ -184,6 +184,11 @@ def test_unit_divides_by_the_length_and_leaves_zero():
     assert torch.isfinite(vectors.grad).all() and not vectors.grad[1].any()
 
 
+@every_choice
+def test_latents_that_are_not_numbers_show_in_the_loss(choice):
+    assert quantizer(**choice).eval()(torch.full((1, 4, 2, 2), torch.nan)).latent_loss.isnan()
+
+
 def test_idle_counts_the_batches_since_a_codeword_was_used():
     vq, z_e = quantizer(k=2, d=1), torch.zeros(1, 1, 1, 3)
     vq.codebook.copy_(torch.tensor([[0.0], [10.0]]))

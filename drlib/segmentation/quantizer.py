@@ -71,7 +71,7 @@ def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
 def unit(vectors: Tensor, dim: int = -1) -> Tensor:
     """Return ``vectors`` divided by their lengths along ``dim``. A zero vector stays zero and has no gradient."""
     length = vectors.norm(dim=dim, keepdim=True)
-    return torch.where(length > TINY, vectors / length.clamp(min=TINY), 0)
+    return torch.where(length <= TINY, 0, vectors / length.clamp(min=TINY))
 
 
 def rotated(z_e: Tensor, codewords: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def rotated(z_e: Tensor, codewords: Tensor) -> Tensor:
         e, q = unit(z_e, 1), unit(codewords, 1)
         r = unit(e + q, 1)
     turned = z_e - 2 * r * (r * z_e).sum(1, keepdim=True) + 2 * q * (e * z_e).sum(1, keepdim=True)
-    return torch.where(length > TINY, scale * turned, z_e)
+    return torch.where(length <= TINY, z_e, scale * turned)
 
 
 class Quantizer(nn.Module, ABC):
