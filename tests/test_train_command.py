@@ -36,6 +36,12 @@ def test_devices_that_are_not_there_are_named(run):
         launch(run.profile, "tank")
 
 
+def test_one_device_is_one_process_also_in_a_notebook_and_in_a_job_of_several_tasks(run, monkeypatch):
+    monkeypatch.setattr(sys, "ps1", "In: ", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert launch(run.profile).world_size == 1
+
+
 @pytest.mark.slow
 def test_chapter_and_torchrun_train_on_two_devices_and_end_with_the_same_bits(run, monkeypatch):
     prepare_cohort(run)

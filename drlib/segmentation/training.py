@@ -73,16 +73,18 @@ def launch(profile: Profile, device: str = "cpu", devices: int = 1, nodes: int =
     are. Raises TrainingError.
     """
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy
 
-    strategy = "auto"
+    strategy, plugins = "auto", [LightningEnvironment()]  # one process is one also within a cluster's job of several tasks
     if devices * nodes > 1 or "WORLD_SIZE" in os.environ:
         # The buffers are the codebook and its averages: equal at the start, and kept equal by the quantizer, not copied from rank 0 in each
         # forward pass. A codebook that learns by gradient is an unused parameter while the latents are still continuous.
+        plugins = []  # ask the environment: torchrun, Slurm, or none
         strategy = DDPStrategy(forward_sync_buffers=False, find_unused_parameters=profile.quantizer.update == "gradient")
         warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions: one layout by two names
     try:
-        fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy)
+        fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, plugins=plugins)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"cannot train on {nodes} x {devices} x {device}: {error}") from error
