@@ -366,6 +366,14 @@ def test_kmeans_finds_separated_clusters_and_survives_too_few_points():
     assert torch.isfinite(centres).all()
 
 
+def test_spherical_kmeans_finds_directions_of_length_one():
+    angles = torch.tensor([0.0, 0.2, 2.0, 2.2, 4.0])
+    points = torch.stack([angles.cos(), angles.sin()], 1)
+    centres, counts = kmeans(points, 3, torch.Generator().manual_seed(0), spherical=True)
+    assert sorted((torch.atan2(centres[:, 1], centres[:, 0]) % (2 * torch.pi)).tolist()) == pytest.approx([0.1, 2.1, 4.0], abs=1e-5)
+    assert centres.norm(dim=1).tolist() == pytest.approx([1, 1, 1]) and counts.sum() == 5
+
+
 def test_wrong_latents_and_codes_are_refused():
     with pytest.raises(LatentShapeError, match=r"\(batch, 4"):
         quantizer()(torch.zeros(1, 5, 2, 2))
