@@ -1,4 +1,4 @@
-# Deep Radiomics: make book | test | smoke | lab | clean. Each sets itself up first, in .venv, from Python 3.11 and pip alone.
+# Deep Radiomics: make book | test | smoke | lab | bench | clean. Each sets itself up first, in .venv, from Python 3.11 and pip alone.
 #   make book                         the whole argument on the synthetic cohort -> build/html/index.html
 #   make book PROFILE=smoke           the same, small: minutes instead of half an hour
 #   make book DATA=/folder/of/BraTS   on your own patients
@@ -12,7 +12,7 @@ BIN     := .venv/bin
 SERIES   = --profile "$(PROFILE)" --seed "$(SEED)" $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book smoke test lab clean
+.PHONY: help setup book smoke test lab bench bench-gpu clean
 
 help:
 	@sed -n 's/^#//p' Makefile | head -4
@@ -46,6 +46,14 @@ test: .venv/ready
 lab: .venv/ready
 	@echo "JupyterLab on this computer only; open the address with the token that it prints. Ctrl-C ends it."
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/01_cohort.ipynb
+
+bench: .venv/ready
+	@echo "Benchmarks, about 20 minutes; let the computer do nothing else meanwhile"
+	$(BIN)/python -m benchmarks
+	@echo "build/bench.json is written. To see it in the book: $(BIN)/drlib run --chapters 10 --force && $(BIN)/drlib book"
+
+bench-gpu: .venv/ready
+	$(BIN)/python -m benchmarks.gpu
 
 # Takes away what was made from the notebooks; results/ and .venv stay, for they cost time (remove them by hand).
 clean:

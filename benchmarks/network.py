@@ -116,7 +116,7 @@ def _train_step(network: nn.Module, encode, decode, images: Tensor, labels: Tens
 
 def _finished(function: Callable[[], object], device: str) -> None:
     function()
-    if device == "cuda":
+    if device.startswith("cuda"):
         torch.cuda.synchronize()
 
 

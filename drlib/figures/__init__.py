@@ -3,6 +3,7 @@
 from drlib.figures.ablation import AblationCase, plot_locality, plot_region_values, plot_responsible_regions
 from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
 from drlib.figures.corrections import plot_codebook_steps, plot_ladder
+from drlib.figures.engine import plot_growth, plot_ratios, plot_roofline
 from drlib.figures.grading import plot_calibration, plot_confusion, plot_models, plot_probabilities, plot_roc
 from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
@@ -24,6 +25,7 @@ __all__ = [
     "plot_confusion",
     "plot_difference_ratios",
     "plot_dice",
+    "plot_growth",
     "plot_histograms",
     "plot_index_maps",
     "plot_ladder",
@@ -36,10 +38,12 @@ __all__ = [
     "plot_probabilities",
     "plot_quantizer",
     "plot_quantizer_steps",
+    "plot_ratios",
     "plot_region_values",
     "plot_responsible",
     "plot_responsible_regions",
     "plot_roc",
+    "plot_roofline",
     "plot_screening",
     "plot_segmentations",
     "plot_training",

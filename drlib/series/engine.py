@@ -1,0 +1,177 @@
+"""Chapter 10: what ``make bench`` measured, and what a large cohort costs at those rates.
+
+The rates of the reader's own machine are shown where ``make bench`` ran (``build/bench.json``); otherwise those that come with the
+repository (``benchmarks/measured``).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+from drlib.errors import DeepRadiomicsError
+from drlib.series.run import project_root
+
+TABLE, CURVES = "bench.json", "bench_curves.json"
+LABELS = {
+    "encoder_slices_per_s": "encoder",
+    "forward_slices_per_s": "forward pass",
+    "train_step_slices_per_s": "training step",
+    "codeword_lookup": "nearest codeword",
+    "volume_to_histogram": "files to histogram",
+    "volume_to_histogram_fp32": "files to histogram, float32",
+    "nifti_read": "reading NIfTI",
+    "likelihood_ratio_tests": "likelihood-ratio tests",
+    "ablation_volume": "ablation of a volume",
+    "robustness_sweep": "perturbing a volume",
+}
+STEPS = {"check": "check every file", "store": "write the slice store", "histograms": "count the codewords"}
+TRAINING_EPOCHS = 100
+
+
+class BenchmarkError(DeepRadiomicsError):
+    """There are no measurements to show."""
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """What was measured, and where.
+
+    Attributes:
+        ratios: ``id``, ``ours``, ``peer``, ``peer_name``, ``ratio`` (above 1: ours is better), ``unit``, ``note`` and further facts.
+        curves: ``machine``, ``roofline``, ``patients`` (time and memory against the number of patients), ``one_patient``.
+        own: whether the reader's machine was measured.
+    """
+
+    ratios: pd.DataFrame
+    curves: dict[str, Any]
+    own: bool
+
+    @property
+    def roofline(self) -> pd.DataFrame:
+        """``stage``, ``precision``, ``gflop`` and ``gbyte`` per slice, ``gflop_per_s``; without the roofs."""
+        return pd.DataFrame([point for point in self.curves["roofline"] if point["stage"] != "roof"])
+
+    @property
+    def roofs(self) -> dict[str, float]:
+        """GFLOP/s of the best convolution in ``fp32`` and ``bf16``, and ``memory_gb_per_s``."""
+        return next(point for point in self.curves["roofline"] if point["stage"] == "roof")
+
+    @property
+    def patients(self) -> pd.DataFrame:
+        """Seconds of each step, peak bytes and bytes on disk, per number of patients (index)."""
+        return pd.DataFrame(self.curves["patients"]).set_index("patients")
+
+    @property
+    def label(self) -> str:
+        """The words under a figure that say where its numbers come from."""
+        machine = self.curves["machine"]
+        whose = "this machine" if self.own else "the machine of the authors of this book"
+        return f"{whose}: {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}"
+
+
+def read_benchmarks() -> Benchmarks:
+    """Return the measurements of this machine, or else those that come with the repository. Raises BenchmarkError."""
+    for folder, own in ((project_root() / "build", True), (project_root() / "benchmarks" / "measured", False)):
+        if all((folder / name).is_file() for name in (TABLE, CURVES)):
+            rows, curves = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (TABLE, CURVES))
+            if {"roofline", "patients", "one_patient"} <= curves.keys():
+                return Benchmarks(pd.DataFrame(rows), curves, own)
+    raise BenchmarkError("nothing was measured yet, and benchmarks/measured is not there. Run: make bench")
+
+
+def readable_ratios(benchmarks: Benchmarks) -> pd.DataFrame:
+    """Return the ratios with ``what`` in words and short names of the peers."""
+    shown = benchmarks.ratios
+    return shown.assign(what=shown["id"].map(LABELS).fillna(shown["id"]), peer_name=shown["peer_name"].str.split("[:,]").str[0])
+
+
+def ratio_table(benchmarks: Benchmarks) -> pd.DataFrame:
+    """Return the ratios for reading: what, against whom, both values with their unit, and the ratio."""
+    shown = benchmarks.ratios
+    rows = {
+        "what": shown["id"].map(LABELS).fillna(shown["id"]),
+        "against": shown["peer_name"],
+        "ours": [_with_unit(row.ours, row.unit) for row in shown.itertuples()],
+        "theirs": [_with_unit(row.peer, row.unit) for row in shown.itertuples()],
+        "ratio": [f"{ratio:.1f}" for ratio in shown["ratio"]],
+    }
+    return pd.DataFrame(rows).set_index("what")
+
+
+def explain_gains(benchmarks: Benchmarks) -> pd.DataFrame:
+    """Return one sentence per measured step: where its gain comes from."""
+    shown = benchmarks.ratios.drop_duplicates("id")
+    return pd.DataFrame({"why": shown["note"].to_numpy()}, index=shown["id"].map(LABELS).fillna(shown["id"]).rename("what"))
+
+
+def roof_table(benchmarks: Benchmarks) -> pd.DataFrame:
+    """Return the share of the convolution roof that each stage reaches, in percent, by precision."""
+    points = benchmarks.roofline
+    share = 100 * points["gflop_per_s"] / points["precision"].map(benchmarks.roofs)
+    table = points.assign(share=share).pivot(index="stage", columns="precision", values="share").loc[points["stage"].unique()]
+    return table.rename(index=lambda stage: LABELS[f"{stage}_slices_per_s"], columns="{} (% of its roof)".format).round(0).astype(int)
+
+
+def cohort_cost(benchmarks: Benchmarks, patients: int, cores: int) -> pd.DataFrame:
+    """Return hours and bytes for a cohort of full-size patients (1 mm, 256 x 256) on ``cores`` like those measured.
+
+    Hours of work on patients are shared evenly by the cores, as the patients are. Training is for ``TRAINING_EPOCHS`` epochs over all
+    slices, by one process on the measured machine: on a cluster it is for GPUs. The disk is assumed to keep pace.
+    """
+    one, machine = benchmarks.curves["one_patient"], benchmarks.curves["machine"]
+    rate = benchmarks.ratios.set_index("id").loc["train_step_slices_per_s", "ours"]
+    shared = patients * machine["cores"] / cores / 3600
+    rows = {text: {"hours": one[name] * shared, "written": 0} for name, text in STEPS.items()}
+    rows[STEPS["store"]]["written"] = one["store_bytes"] * patients
+    rows[STEPS["histograms"]]["written"] = 4 * 512 * patients
+    rows["files to begin with (.nii.gz)"] = {"hours": 0, "written": one["nifti_bytes"] * patients}
+    training = patients * one["slices"] * TRAINING_EPOCHS / rate / 3600
+    rows[f"train {TRAINING_EPOCHS} epochs on the {machine['cores']} measured cores"] = {"hours": training, "written": 0}
+    table = pd.DataFrame(rows).T
+    return pd.DataFrame({"hours": table["hours"].map(_hours), "on disk": table["written"].map(_bytes)}).rename_axis("step")
+
+
+def growth_table(benchmarks: Benchmarks) -> pd.DataFrame:
+    """Return, per number of patients, seconds per patient of each step, peak memory of all together, and the store's bytes per patient."""
+    table = benchmarks.patients
+    rows = {f"{text} (s per patient)": (table[name] / table.index).round(3) for name, text in STEPS.items()}
+    peak = table[[f"{name}_peak_bytes" for name in STEPS]].max(axis=1)
+    return pd.DataFrame(rows | {"peak memory": peak.map(_bytes), "store per patient": (table["store_bytes"] / table.index).map(_bytes)})
+
+
+def findings(benchmarks: Benchmarks) -> Markdown:
+    """Return in words which step gained least and most, how near the roof the network is, and how memory grew."""
+    ratios, patients = readable_ratios(benchmarks).sort_values("ratio"), benchmarks.patients
+    least, most = ratios.iloc[0], ratios.iloc[-1]
+    shares = roof_table(benchmarks)
+    peak = patients[[f"{name}_peak_bytes" for name in STEPS]].max(axis=1)
+    seconds = patients[list(STEPS)].sum(axis=1)
+    first, last = patients.index[0], patients.index[-1]
+    names = [f"{row['ratio']:.1f}-fold ({row['what']}, against {row['peer_name']})" for row in (least, most)]
+    return Markdown(
+        f"The least gain is {names[0]}, the largest {names[1]}. In bfloat16 the network reaches {shares.iloc[:, 0].min()} to "
+        f"{shares.iloc[:, 0].max()} % of the best convolution that this processor can do, so that little is left to gain without "
+        f"computing less. From {first} to {last} patients ({last / first:.0f} times) time grew "
+        f"{seconds.loc[last] / seconds.loc[first]:.0f}-fold and peak memory {peak.loc[last] / peak.loc[first]:.2f}-fold."
+    )
+
+
+def _with_unit(value: float, unit: str) -> str:
+    if unit != "s":
+        return f"{value:.3g} {unit}"
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
+
+
+def _hours(hours: float) -> str:
+    return "" if not hours else f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
+
+
+def _bytes(number: float) -> str:
+    for unit in ("", "kB", "MB", "GB", "TB"):
+        if number < 1000 or unit == "TB":
+            return "" if not number else f"{number:.3g} {unit}"
+        number /= 1000
+    return ""
