@@ -330,6 +330,17 @@ def test_revival_draws_where_the_error_is_never_where_it_is_zero():
     assert vq.codes(latents).unique().numel() == 2
 
 
+def test_a_codeword_is_revived_when_it_is_dead_not_before_and_then_has_time_to_be_found():
+    vq = quantizer(2, 1, revive_dead=True, kmeans_start=True)
+    vq(torch.tensor([0.0, 0.1, 5.0, 5.1]).view(1, 1, 2, 2))
+    far, near = int(vq.codebook.argmax()), torch.tensor([0.0, 0.1]).view(1, 1, 1, 2)
+    for _ in range(DEAD_AFTER - 1):
+        vq(near)
+    assert vq.codebook[far] > 4 and vq.idle[far] == DEAD_AFTER - 1
+    vq(near)
+    assert vq.codebook[far] < 0.2 and vq.idle[far] == 0
+
+
 def test_the_same_seed_and_batches_give_the_same_codebook():
     first, second = (quantizer(32, 8, kmeans_start=True, revive_dead=True) for _ in range(2))
     for step in range(80):
