@@ -13,7 +13,7 @@ from drlib.artifacts import ArtifactError, build_stage, open_stage, source_hash
 from drlib.errors import DeepRadiomicsError
 from drlib.profiles import Profile, load_profile
 
-DEVICE, DEVICES = "DRLIB_DEVICE", "DRLIB_DEVICES"  # where chapter 03 trains: cpu or cuda, and how many of this machine
+DEVICE, DEVICES = "DRLIB_DEVICE", "DRLIB_DEVICES"  # where the network is: cpu or cuda, and how many of this machine train it
 
 
 class RunError(DeepRadiomicsError):

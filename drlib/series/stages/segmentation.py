@@ -94,9 +94,9 @@ def _shipped_weights(run: Run) -> str | None:
 
 
 def open_model(run: Run) -> TrainedModel:
-    """Return the network that chapter 03 trained."""
+    """Return the network that chapter 03 trained, on the device that ``drlib run --device`` names."""
     run.manifest("model")
-    return load_model(run.folder / "model")
+    return load_model(run.folder / "model", os.environ.get(DEVICE, "cpu"))
 
 
 def open_segmentation(run: Run) -> Segmentation:
