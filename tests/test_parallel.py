@@ -17,6 +17,7 @@ import pytest
 from distributed import Client
 
 from drlib import parallel
+from drlib.cohort import validation
 from drlib.cohort.brats import find_patients
 from drlib.cohort.phantom import make_cohort
 from drlib.cohort.slices import build_slice_store
@@ -100,6 +101,17 @@ def test_a_patient_that_fails_leaves_the_others_and_is_named(n_jobs):
     assert "patient 3, on" in notes and "fail_for_three" in notes and "1 of 6 patients" in notes
     replaced = map_patients(fail_for_three, range(6), n_jobs=n_jobs, ordered=True, failed=lambda number, error: (number, str(error)))
     assert list(replaced) == [0, 1, 2, (3, "no patient has the number three"), 4, 5]
+
+
+def test_a_patient_whose_check_fails_is_a_row_of_the_report(cohort, monkeypatch):
+    def check(patient):
+        if patient.id.endswith("0003_1"):
+            raise MemoryError("too large")
+        return validation.PatientReport(patient.id, True, patient.grade, ())
+
+    monkeypatch.setattr(validation, "check_patient", check)
+    bad = [report for report in check_cohort(cohort, n_jobs=1, progress=False).patients if not report.ok]
+    assert [(report.id, report.problems[0].code) for report in bad] == [("BraTS19_PHA_0003_1", "failed")]
 
 
 def test_a_full_disk_ends_the_work_at_once(tmp_path):

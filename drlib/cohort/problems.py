@@ -128,6 +128,11 @@ class DuplicatePatient(PatientError):
     code = "duplicate_patient"
 
 
+def failed(patient: str, error: Exception) -> Problem:
+    """Return the problem of a patient whose work ended in an error that is not about its files, or whose worker died."""
+    return Problem("failed", "error", None, f"patient {patient}: {type(error).__name__}: {error}")
+
+
 def no_grade(patient: str) -> Problem:
     """Return the warning that a patient has no grade."""
     message = (

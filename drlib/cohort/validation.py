@@ -75,12 +75,16 @@ def check_patient(patient: Patient) -> PatientReport:
 def check_cohort(root: Path | str, n_jobs: int = -1, progress: bool = True) -> CohortReport:
     """Check every patient of a cohort in parallel. Raises CohortError where there is no cohort to check."""
     patients = find_patients(for_workers(root))
-    work = map_patients(check_patient, patients, n_jobs=n_jobs, ordered=True)
+    work = map_patients(check_patient, patients, n_jobs=n_jobs, ordered=True, failed=_failed)
     reports = list(tqdm(work, total=len(patients), desc="checking", unit="patient", disable=not progress))
     reports = [
         report.with_problems([error.problem for error in errors]) for report, errors in zip(reports, find_duplicates(patients), strict=True)
     ]
     return CohortReport(tuple(_with_twins(reports)))
+
+
+def _failed(patient: Patient, error: Exception) -> PatientReport:
+    return PatientReport(patient.id, False, patient.grade, (problems.failed(patient.id, error),))
 
 
 def find_duplicates(patients: Sequence[Patient]) -> list[list[PatientError]]:

@@ -22,7 +22,7 @@ from drlib.cohort.brats import find_patients, load_patient
 from drlib.cohort.nifti import write_nifti
 from drlib.cohort.patient import Patient
 from drlib.cohort.preprocessing import Slices, make_slices
-from drlib.cohort.problems import PatientError, Problem
+from drlib.cohort.problems import PatientError, Problem, failed
 from drlib.cohort.regions import GRADES, REGIONS, region_mask
 from drlib.cohort.validation import find_duplicates
 from drlib.errors import DeepRadiomicsError
@@ -128,7 +128,7 @@ def _count_patient(patient: Patient, applied: AppliedModel) -> dict[str, Any] | 
 
 
 def _failure(patient: Patient, error: Exception) -> list[Problem]:
-    return [Problem("failed", "error", None, f"patient {patient.id}: {type(error).__name__}: {error}")]
+    return [failed(patient.id, error)]
 
 
 def write_table(table: pd.DataFrame, out: Path) -> Path:

@@ -96,6 +96,8 @@ def _write_cohort(run: Run, source: Path, folder: Path) -> None:
     profile = run.profile
     report = check_cohort(source)
     write_json(folder / "report.json", report.to_dict())
+    for problem in (problem for patient in report.patients for problem in patient.problems if problem.code == "failed"):
+        raise RunError(f"{problem.message}. The work on this patient failed, not its files: nobody is left out for that. Run it again")
     sound = {patient.id for patient in report.patients if patient.ok}
     split = split_cohort([patient for patient in find_patients(source) if patient.id in sound], run.seed)
     for cohort, due in (("segmentation", "a segmentation, to train the network"), ("grading", "a grade (LGG or HGG), to be graded")):
