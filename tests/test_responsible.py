@@ -103,3 +103,11 @@ def test_too_few_patients_and_wrong_settings_are_refused():
         find_responsible(*draw_counts(4, 20), QUICK)
     with pytest.raises(StatisticsError, match="ResponsibleSettings"):
         find_responsible(*draw_counts(), settings={"halves": 3})
+
+
+def test_screening_leaves_out_a_constant_whose_deviation_is_a_rounding_error():
+    random, constant = np.random.default_rng(0), np.full(50, np.log1p(7))
+    wide = np.column_stack([np.full(50, np.log1p(k)) for k in range(1, 200)] + [random.normal(size=50)])
+    assert (wide.std(axis=0)[:-1] > 0).any(), "else this test says nothing"
+    assert screen(wide, np.arange(50) < 20, 3).tolist() == [199]
+    assert not len(screen(constant[:, None], np.arange(50) < 20, 3))

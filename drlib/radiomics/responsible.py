@@ -150,7 +150,7 @@ def screen(logs: np.ndarray, is_hgg: np.ndarray, most: int) -> np.ndarray:
 
     The squared loss stands in for the logistic: at the start of the path their gradients are the same, and the path is exact.
     """
-    varies = np.flatnonzero(logs.std(axis=0) > 0)
+    varies = np.flatnonzero(np.ptp(logs, axis=0) > 0)  # the deviation of a constant may be a rounding error
     if not len(varies):
         return varies
     standard = (logs[:, varies] - logs[:, varies].mean(axis=0)) / logs[:, varies].std(axis=0)

@@ -22,7 +22,7 @@ from drlib.series.stages.cohort import open_cohort
 from drlib.series.stages.histograms import RADIOMICS_SOURCES, Histograms, open_histograms
 from drlib.series.stages.segmentation import open_model, open_segmentation, read_table
 
-N_FIDELITY = 12  # graded patients that are counted in both precisions
+N_FIDELITY = 12  # at most so many graded patients are counted in both precisions
 
 MODELS = {
     "codewords, published protocol": ("counts", "raw-counts", "paper"),
