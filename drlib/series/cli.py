@@ -71,7 +71,7 @@ Scheduler = Annotated[
         help="Dask scheduler whose workers take the patients, as tcp://node1:8786; this machine if left out",
     ),
 ]
-Device = Annotated[str, typer.Option(envvar="DRLIB_DEVICE", help="what the network is trained on: cpu or cuda")]
+Device = Annotated[str, typer.Option(envvar="DRLIB_DEVICE", help="where the network is trained and applied: cpu or cuda")]
 Devices = Annotated[int, typer.Option(min=1, envvar="DRLIB_DEVICES", help="how many of them in this machine train together")]
 Workers = Annotated[int, typer.Option(help="processes; -1 for one per core")]
 Data = Annotated[Path, typer.Argument(help="folder of patients, folder of one patient, or CSV manifest")]
@@ -202,7 +202,7 @@ def run(
     from drlib.series.run import DEVICE, DEVICES
     from drlib.series.workflow import run_series
 
-    os.environ |= {DEVICE: device, DEVICES: str(devices)}  # for chapter 03: a machine is no parameter of a notebook
+    os.environ |= {DEVICE: device, DEVICES: str(devices)}  # for the notebooks: a machine is none of their parameters
     series = make_series(profile, data, results, seed)
     check_scheduler()
     numbers = [number.strip() for number in chapters.split(",") if number.strip()]
