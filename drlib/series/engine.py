@@ -25,7 +25,10 @@ LABELS = {
     "nifti_read": "reading NIfTI",
     "likelihood_ratio_tests": "likelihood-ratio tests",
     "ablation_volume": "ablation of a volume",
-    "robustness_sweep": "perturbing a volume",
+    "robustness_sweep": "perturbing a volume, float32",
+    "robustness_sweep_bf16": "perturbing a volume",
+    "nifti_read_patient": "reading a patient's four files",
+    "likelihood_ratio_left_out": "likelihood-ratio tests, one left out",
 }
 STEPS = {"check": "check every file", "store": "write the slice store", "histograms": "count the codewords"}
 TRAINING_EPOCHS = 100
