@@ -52,7 +52,7 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """The two digits in front of the name."""
+        """What stands in front of the name: ``03``, or ``03b`` for a chapter that belongs to it."""
         return self.name.split("_")[0]
 
 
@@ -214,7 +214,7 @@ class Series:
     def _source_hash(self) -> str:
         package = Path(drlib.__file__).parent
         digest = hashlib.sha256()
-        for path in sorted(package.rglob("*.py")):
+        for path in sorted([*package.rglob("*.py"), *package.rglob(f"shipped/*/{MANIFEST}")]):  # code, and tables that come with it
             if path.parent != package / "series" or path.name not in ENGINE:
                 digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
         return digest.hexdigest()

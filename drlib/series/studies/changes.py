@@ -16,6 +16,7 @@ from drlib.segmentation.quantizer_trial import codebook_usage_over_steps
 from drlib.series.studies.corrections import LADDER, Corrections, watch_codebook
 from drlib.viewer.quantizer import STARTS, make_bench, one_thread
 
+MARKS = {"higher": "▲", "lower": "▼", "not clear": ""}
 SLICES_OF_BRATS = 155
 STARTS_IN_WORDS = dict(zip(STARTS, ("corrected start", "published start"), strict=True))
 
@@ -96,6 +97,16 @@ def compare_ends(study: Corrections, first: int = 1) -> pd.DataFrame:
         said = "{difference:+.2f} [{low:+.2f}, {high:+.2f}], {change}".format(**found)
         rows[words] = found | {"in words": said}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"rung {first} to {wide.columns[-1]}")
+
+
+def table_of_changes(study: Corrections) -> pd.DataFrame:
+    """Return the mean difference to the rung below, a row per rung and a column per measure; ▲ clearly higher, ▼ clearly lower."""
+    changes = judge_changes(study)
+    changes["cell"] = [
+        f"{row.difference:+.{1 if row.measure in CODEBOOK else 2}f} {MARKS[row.change]}".rstrip() for row in changes.itertuples()
+    ]
+    wide = changes.pivot(index="rung", columns="measure", values="cell")[list(JUDGED)]
+    return wide.set_axis(list(JUDGED.values()), axis=1).set_axis(pd.Index(rung_names(study)[1:], name="added"))
 
 
 def tell_changes(study: Corrections) -> pd.DataFrame:
