@@ -4,6 +4,7 @@ Each modality is z-scored over the brain; axial slices are taken, inferior to su
 nearest). A slice is stored as (row, column) = (j, i) of the LPS volume: anterior at the top, the patient's left at the right.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from drlib.cohort.loading import from_lps
+from drlib.cohort.loading import READERS, from_lps
 from drlib.cohort.patient import PatientVolume
 from drlib.cohort.problems import BlankModality, EmptyBrain
 from drlib.cohort.regions import MODALITIES
@@ -175,7 +176,8 @@ def _brain_and_scales(planes: np.ndarray, settings: PreprocessingSettings) -> tu
     brain = signal.any(axis=0)
     if not brain.any():
         raise EmptyBrain("every voxel of every modality is 0, where a brain was due", "Export the images again")
-    scales = [_mean_and_deviation(image[inside], settings.normalisation) for image, inside in zip(planes, signal, strict=True)]
+    with ThreadPoolExecutor(READERS) as workers:  # sorting lets other threads run
+        scales = list(workers.map(lambda image, inside: _mean_and_deviation(image[inside], settings.normalisation), planes, signal))
     for modality, (_, deviation) in zip(MODALITIES, scales, strict=True):
         if not deviation > 0:
             raise BlankModality(f"{modality} has the same value all over the brain", "Export it again, or leave the patient out")
