@@ -50,7 +50,7 @@ def measured(tmp_path, monkeypatch):
 
 
 def test_the_readers_own_measurement_goes_before_the_one_that_comes_along(measured):
-    assert not engine.read_benchmarks().own and "authors" in engine.read_benchmarks().label
+    assert not engine.read_benchmarks().own and "authors" in engine.read_benchmarks().label.data
     (measured / "build").mkdir()
     for name in (engine.TABLE, engine.CURVES):
         (measured / "build" / name).write_text((measured / "benchmarks" / "measured" / name).read_text())
@@ -67,9 +67,10 @@ def test_nothing_measured_says_what_to_run(measured):
 
 def test_cost_is_patients_times_seconds_shared_by_cores(measured):
     table = engine.cohort_cost(engine.read_benchmarks(), patients=3600, cores=4)
-    assert table.loc["count the codewords", "hours"] == "2"  # 4 s x 3600 patients on twice the measured cores
+    assert table.loc["count the codewords", "time"] == "2.0 h"  # 4 s x 3600 patients on twice the measured cores
     assert table.loc["write the slice store", "on disk"] == "144 GB"
-    assert table.loc["train 100 epochs on the 2 measured cores", "hours"] == f"{3600 * 155 * 100 / 8 / 3600:,.0f}"
+    assert table.loc["train 100 epochs on the 2 measured cores", "time"] == f"{3600 * 155 * 100 / 8 / 86400:.0f} days"
+    assert [engine._duration(s) for s in (30, 150, 3000, 9000, 100_000)] == ["30 s", "2.5 min", "50 min", "2.5 h", "28 h"]
 
 
 def test_tables_and_words_say_what_was_measured(measured):
@@ -88,7 +89,7 @@ def test_figures_show_every_measurement(measured):
     texts = [text.get_text() for text in figures.plot_ratios(engine.readable_ratios(benchmarks)).axes[0].texts]
     assert sorted(texts) == ["4.0 ×", "6.0 ×"]
     roofline = figures.plot_roofline(benchmarks.roofline, benchmarks.roofs).axes[0]
-    assert sum(line.get_marker() not in ("None", "") for line in roofline.lines) == 6
+    assert sum(line.get_marker() not in ("None", "", None) for line in roofline.lines) == 6
     growth = figures.plot_growth(benchmarks.patients)
     assert [len(ax.lines) for ax in growth.axes] == [3, 3]
     assert list(growth.axes[0].lines[0].get_xdata()) == list(benchmarks.patients.index)

@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from drlib.figures.style import INK, QUIET, grid_lines, new_figure, styled
+from drlib.figures.style import INK, grid_lines, new_figure, styled
 
-STAGE_MARKERS = {"encoder": "o", "forward": "s", "train_step": "^"}
+STAGE_LOOKS = {  # encoder and forward pass may fall on one another
+    "encoder": {"marker": "o", "markersize": 13, "fillstyle": "none", "markeredgewidth": 1.5},
+    "forward": {"marker": "s", "markersize": 6},
+    "train_step": {"marker": "^", "markersize": 8},
+}
 STAGE_NAMES = {"encoder": "encoder", "forward": "forward pass", "train_step": "training step"}
 PRECISION_COLOURS = {"fp32": "#0B4F8A", "bf16": "#C75B12"}
 STEP_COLOURS = {"check": ("#6B7280", "v"), "store": ("#0B4F8A", "o"), "histograms": ("#C75B12", "s")}
@@ -48,11 +52,11 @@ def plot_roofline(points: pd.DataFrame, roofs: dict[str, float]) -> Figure:
         name = {"fp32": "float32", "bf16": "bfloat16"}[precision]
         label = f"best convolution, {name}: {roofs[precision]:.0f} GFLOP/s"
         ax.plot(span, np.minimum(roofs[precision], roofs["memory_gb_per_s"] * span), color=colour, label=label)
-        for stage, marker in STAGE_MARKERS.items():
+        for stage, looks in STAGE_LOOKS.items():
             at = points[(points["stage"] == stage) & (points["precision"] == precision)]
             share = float((at["gflop_per_s"] / roofs[precision]).iloc[0])
             label = f"{STAGE_NAMES[stage]}, {name}: {share:.0%} of the roof"
-            ax.plot(at["gflop"] / at["gbyte"], at["gflop_per_s"], marker, color=colour, markersize=8, markeredgecolor="white", label=label)
+            ax.plot(at["gflop"] / at["gbyte"], at["gflop_per_s"], color=colour, linestyle="none", label=label, **looks)
     ax.set(xscale="log", yscale="log", xlabel="operations per byte read or written (FLOP/byte)", ylabel="GFLOP/s")
     ax.set_ylim(top=1.6 * max(roofs["fp32"], roofs["bf16"]))
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -76,5 +80,4 @@ def plot_growth(patients: pd.DataFrame) -> Figure:
     for ax in (time, memory):
         grid_lines(ax)
     time.legend(loc="upper left")
-    memory.annotate("flat: patients pass through one by one", (0.97, 0.05), xycoords="axes fraction", ha="right", color=QUIET, fontsize=8.5)
     return figure

@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -23,6 +24,8 @@ INK = "#1F2933"  # text, axes, our own values where neither region nor grade is 
 QUIET = "#6B7280"  # reference lines and secondary text; 4.8 : 1 on white
 PAPER_MARKER = {"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black", "markeredgewidth": 1.3, "color": "black"}
 WIDTH_IN = 8.0  # every figure has the width of the page, so that type is of one size
+
+pd.set_option("display.max_colwidth", None)  # the tables beside the figures show their words whole
 
 STYLE: dict[str, Any] = {
     "figure.dpi": 140,

@@ -68,11 +68,16 @@ class Benchmarks:
         return pd.DataFrame(self.curves["patients"]).set_index("patients")
 
     @property
-    def label(self) -> str:
-        """The words under a figure that say where its numbers come from."""
+    def cores(self) -> int:
+        """Of the machine that was measured."""
+        return self.curves["machine"]["cores"]
+
+    @property
+    def label(self) -> Markdown:
+        """The sentence that says where the numbers come from."""
         machine = self.curves["machine"]
-        whose = "this machine" if self.own else "the machine of the authors of this book"
-        return f"{whose}: {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}"
+        whose = "on this machine" if self.own else "by the authors of this book"
+        return Markdown(f"Measured {whose}: {machine['processor']}, {self.cores} cores, torch {machine['torch']}, {machine['date']}.")
 
 
 def read_benchmarks() -> Benchmarks:
@@ -93,9 +98,9 @@ def readable_ratios(benchmarks: Benchmarks) -> pd.DataFrame:
 
 def ratio_table(benchmarks: Benchmarks) -> pd.DataFrame:
     """Return the ratios for reading: what, against whom, both values with their unit, and the ratio."""
-    shown = benchmarks.ratios
+    shown = readable_ratios(benchmarks)
     rows = {
-        "what": shown["id"].map(LABELS).fillna(shown["id"]),
+        "what": shown["what"],
         "against": shown["peer_name"],
         "ours": [_with_unit(row.ours, row.unit) for row in shown.itertuples()],
         "theirs": [_with_unit(row.peer, row.unit) for row in shown.itertuples()],
@@ -119,22 +124,20 @@ def roof_table(benchmarks: Benchmarks) -> pd.DataFrame:
 
 
 def cohort_cost(benchmarks: Benchmarks, patients: int, cores: int) -> pd.DataFrame:
-    """Return hours and bytes for a cohort of full-size patients (1 mm, 256 x 256) on ``cores`` like those measured.
+    """Return time and bytes for a cohort of full-size patients (1 mm, 256 x 256) on ``cores`` like those measured.
 
-    Hours of work on patients are shared evenly by the cores, as the patients are. Training is for ``TRAINING_EPOCHS`` epochs over all
+    The work on patients is shared evenly by the cores, as the patients are. Training is for ``TRAINING_EPOCHS`` epochs over all
     slices, by one process on the measured machine: on a cluster it is for GPUs. The disk is assumed to keep pace.
     """
-    one, machine = benchmarks.curves["one_patient"], benchmarks.curves["machine"]
+    one, cores_measured = benchmarks.curves["one_patient"], benchmarks.cores
     rate = benchmarks.ratios.set_index("id").loc["train_step_slices_per_s", "ours"]
-    shared = patients * machine["cores"] / cores / 3600
-    rows = {text: {"hours": one[name] * shared, "written": 0} for name, text in STEPS.items()}
-    rows[STEPS["store"]]["written"] = one["store_bytes"] * patients
-    rows[STEPS["histograms"]]["written"] = 4 * 512 * patients
-    rows["files to begin with (.nii.gz)"] = {"hours": 0, "written": one["nifti_bytes"] * patients}
-    training = patients * one["slices"] * TRAINING_EPOCHS / rate / 3600
-    rows[f"train {TRAINING_EPOCHS} epochs on the {machine['cores']} measured cores"] = {"hours": training, "written": 0}
-    table = pd.DataFrame(rows).T
-    return pd.DataFrame({"hours": table["hours"].map(_hours), "on disk": table["written"].map(_bytes)}).rename_axis("step")
+    training = patients * one["slices"] * TRAINING_EPOCHS / rate
+    written = {"store": one["store_bytes"], "histograms": 4 * 512}
+    rows = {"files to begin with (.nii.gz)": ("", _bytes(one["nifti_bytes"] * patients))}
+    for name, text in STEPS.items():
+        rows[text] = _duration(one[name] * patients * cores_measured / cores), _bytes(written.get(name, 0) * patients)
+    rows[f"train {TRAINING_EPOCHS} epochs on the {cores_measured} measured cores"] = _duration(training), ""
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["time", "on disk"]).rename_axis("step")
 
 
 def growth_table(benchmarks: Benchmarks) -> pd.DataFrame:
@@ -182,8 +185,11 @@ def _with_unit(value: float, unit: str) -> str:
     return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
 
 
-def _hours(hours: float) -> str:
-    return "" if not hours else f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}" if seconds >= 20 * size else f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _bytes(number: float) -> str:
