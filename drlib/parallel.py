@@ -21,7 +21,7 @@ from drlib.artifacts import source_hash
 from drlib.errors import DeepRadiomicsError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 SCHEDULER = "DRLIB_SCHEDULER"
 PACKAGES_COMPARED = ("distributed", "numpy", "scipy", "torch")
@@ -103,7 +103,7 @@ def _on_this_machine(function: Callable, items: list, shared: tuple, n_jobs: int
 def _on_cluster(function: Callable, items: list, shared: tuple, address: str) -> Iterator[Outcome]:
     import cloudpickle
     import dask
-    from distributed import KilledWorker, as_completed
+    from distributed import as_completed
 
     with _connect(address) as client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
         # A task, not scattered data: when the workers that hold it die, the scheduler has it made again.
@@ -112,16 +112,31 @@ def _on_cluster(function: Callable, items: list, shared: tuple, address: str) ->
         numbers = {future.key: number for number, future in enumerate(futures)}
         finished = as_completed(futures, loop=client.loop)
         del futures  # a result that was fetched is let go: the death of its worker must not have it computed again
+        suspects = []
         for future in finished:
-            try:
-                yield future.result()
-            except KilledWorker:
-                number = numbers[future.key]
-                yield number, None, SchedulerError(f"{_name(items[number])}: every worker that took it died. {MORE_MEMORY}")
-            except Exception as error:
-                raise SchedulerError(
-                    f"the scheduler at {address} was lost ({error}). Start it again and repeat the command: what is written is kept"
-                ) from error
+            outcome = _outcome(future, address)
+            if outcome is None:
+                suspects.append(numbers[future.key])
+            else:
+                yield outcome
+        for number in suspects:  # one by one: the death of a worker is blamed on every patient that waited there
+            alone = client.submit(_attempt, number, function, items[number], shared=sent, pure=False)
+            killed = SchedulerError(f"{_name(items[number])}: every worker that took it died. {MORE_MEMORY}")
+            yield _outcome(alone, address) or (number, None, killed)
+
+
+def _outcome(future: "Future", address: str) -> Outcome | None:
+    """Return what became of an item; None where the workers that had it died."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker:
+        return None
+    except Exception as error:
+        raise SchedulerError(
+            f"the scheduler at {address} was lost ({error}). Start it again and repeat the command: what is written is kept"
+        ) from error
 
 
 def _attempt(number: int, function: Callable, item: Any, shared: tuple) -> Outcome:

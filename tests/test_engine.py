@@ -40,12 +40,13 @@ def patients() -> list[dict]:
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    (tmp_path / "benchmarks" / "measured").mkdir(parents=True)
+    (tmp_path / "measured").mkdir()
+    monkeypatch.setattr(engine, "MEASURED", tmp_path / "measured")
     monkeypatch.setattr(engine, "project_root", lambda: tmp_path)
     machine = {"processor": "X", "cores": 2, "torch": "2", "date": "2026-01-01"}
     curves = {"machine": machine, "roofline": POINTS, "patients": patients(), "one_patient": ONE}
     for name, content in ((engine.TABLE, ROWS), (engine.CURVES, curves)):
-        (tmp_path / "benchmarks" / "measured" / name).write_text(json.dumps(content))
+        (tmp_path / "measured" / name).write_text(json.dumps(content))
     return tmp_path
 
 
@@ -53,14 +54,14 @@ def test_the_readers_own_measurement_goes_before_the_one_that_comes_along(measur
     assert not engine.read_benchmarks().own and "authors" in engine.read_benchmarks().label.data
     (measured / "build").mkdir()
     for name in (engine.TABLE, engine.CURVES):
-        (measured / "build" / name).write_text((measured / "benchmarks" / "measured" / name).read_text())
+        (measured / "build" / name).write_text((measured / "measured" / name).read_text())
     assert engine.read_benchmarks().own
     (measured / "build" / engine.CURVES).write_text("{}")  # only some cases were run: not the whole picture
     assert not engine.read_benchmarks().own
 
 
 def test_nothing_measured_says_what_to_run(measured):
-    (measured / "benchmarks" / "measured" / engine.TABLE).unlink()
+    (measured / "measured" / engine.TABLE).unlink()
     with pytest.raises(engine.BenchmarkError, match="make bench"):
         engine.read_benchmarks()
 

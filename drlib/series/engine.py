@@ -1,11 +1,12 @@
 """Chapter 10: what ``make bench`` measured, and what a large cohort costs at those rates.
 
 The rates of the reader's own machine are shown where ``make bench`` ran (``build/bench.json``); otherwise those that come with the
-repository (``benchmarks/measured``).
+library (``drlib/series/measured``).
 """
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from drlib.errors import DeepRadiomicsError
 from drlib.series.run import project_root
 
 TABLE, CURVES = "bench.json", "bench_curves.json"
+MEASURED = Path(__file__).with_name("measured")
 LABELS = {
     "encoder_slices_per_s": "encoder",
     "forward_slices_per_s": "forward pass",
@@ -81,13 +83,13 @@ class Benchmarks:
 
 
 def read_benchmarks() -> Benchmarks:
-    """Return the measurements of this machine, or else those that come with the repository. Raises BenchmarkError."""
-    for folder, own in ((project_root() / "build", True), (project_root() / "benchmarks" / "measured", False)):
+    """Return the measurements of this machine, or else those that come with the library. Raises BenchmarkError."""
+    for folder, own in ((project_root() / "build", True), (MEASURED, False)):
         if all((folder / name).is_file() for name in (TABLE, CURVES)):
             rows, curves = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (TABLE, CURVES))
             if {"roofline", "patients", "one_patient"} <= curves.keys():
                 return Benchmarks(pd.DataFrame(rows), curves, own)
-    raise BenchmarkError("nothing was measured yet, and benchmarks/measured is not there. Run: make bench")
+    raise BenchmarkError(f"nothing was measured yet, and {MEASURED} is not there. Run: make bench")
 
 
 def readable_ratios(benchmarks: Benchmarks) -> pd.DataFrame:
