@@ -78,7 +78,7 @@ class Run:
     def manifest(self, stage: str) -> dict:
         """Return the checked manifest of a finished stage; ArtifactError names the chapter to run first."""
         chapter = STAGE_CHAPTERS[stage]
-        data = "" if self.is_phantom else f" --data {self.data_dir}"
+        data = ("" if self.is_phantom else f" --data {self.data_dir}") + (f" --seed {self.seed}" if self.seed else "")
         return open_stage(self.folder / stage, repair=f"drlib run --profile {self.profile.name}{data} --chapters {chapter}")
 
 
