@@ -162,7 +162,8 @@ def findings(benchmarks: Benchmarks) -> Markdown:
     return Markdown(
         f"The least gain is {names[0]}, the largest {names[1]}. In bfloat16 the network reaches {shares.iloc[:, 0].min()} to "
         f"{shares.iloc[:, 0].max()} % of the best convolution that this processor can do: no more than a factor of "
-        f"{100 / shares.iloc[:, 0].min():.1f} can be gained without computing less. What has to be float32 (perturbing a volume, files to histogram) is bound by the lower roof of float32, of which "
+        f"{100 / shares.iloc[:, 0].min():.1f} can be gained without computing less. "
+        "What has to be float32 (perturbing a volume, files to histogram) is bound by the lower roof of float32, of which "
         f"the encoder reaches {shares.iloc[0, 1]} %: a factor of {100 / shares.iloc[0, 1]:.2f} is left there.{_ties(benchmarks)} "
         f"From {first} to {last} patients ({last / first:.0f} times) time grew "
         f"{seconds.loc[last] / seconds.loc[first]:.0f}-fold and peak memory {peak.loc[last] / peak.loc[first]:.2f}-fold."
