@@ -1,6 +1,6 @@
 # Deep Radiomics: make book | test | smoke | lab | bench | clean. Each sets itself up first, in .venv, from Python 3.11 and pip alone.
 #   make book                         the whole argument on the synthetic cohort -> build/html/index.html
-#   make book PROFILE=smoke           the same, small: minutes instead of half an hour
+#   make book PROFILE=smoke           the same, small: a few minutes
 #   make book DATA=/folder/of/BraTS   on your own patients
 SHELL   := /bin/bash
 IS_3_11 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null

@@ -36,9 +36,8 @@ def volume_to_histogram(quick: bool = False) -> list[dict]:
     """Return the seconds from the four .nii.gz of a patient to its histogram, in bfloat16 and in float32.
 
     ``equal``: counts of the float32 mode are those of the plain network on the same slices (up to ties, see ``_three_histograms``).
-    ``difference_ratio``: Eq. 7 between these
-    two, or between bfloat16 and float32. ``trained_passes``: whether bfloat16 passes the fidelity gate with the trained network that
-    comes with the library, on this patient.
+    ``difference_ratio``: Eq. 7 between these two, or between bfloat16 and float32. ``trained_passes``: whether bfloat16 passes the
+    fidelity gate with the trained network that comes with the library, on this patient.
     """
     with tempfile.TemporaryDirectory() as folder:
         profile, patient = _prepare(Path(folder), quick)
