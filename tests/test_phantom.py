@@ -153,6 +153,27 @@ def test_planted_grade_is_in_one_compartment_alone(compartment):
     assert truth["growth"].nunique() == 1
 
 
+def test_a_planted_texture_changes_the_core_and_nothing_else():
+    settings = SMALL.model_copy(update={"variant": "planted-texture", "n_grading": 200})
+    graded = [draw for draw in draw_cohort(settings, 0) if draw.cohort == "grading"]
+    necrotic = {grade: [draw.appearance.necrotic for draw in graded if draw.grade == grade] for grade in ("LGG", "HGG")}
+    assert max(necrotic["LGG"]) < min(necrotic["HGG"])
+    assert {draw.growth_grade for draw in graded} == {"HGG"}
+    for other in ("oedema_strength", "vessels", "cystic"):
+        values = [[getattr(draw.appearance, other) for draw in graded if draw.grade == grade] for grade in ("LGG", "HGG")]
+        assert ks_2samp(*values).pvalue > 0.05
+    for compartment in range(3):
+        volumes = [[draw.volumes_cm3[compartment] for draw in graded if draw.grade == grade] for grade in ("LGG", "HGG")]
+        assert ks_2samp(*volumes).pvalue > 0.05
+
+
+def test_confounded_grades_have_a_scanner_each_and_the_same_tumours():
+    truth = graded("confounded")
+    assert (truth.groupby("grade")["scanner"].nunique() == 1).all() and truth["scanner"].nunique() == 2
+    for name in VOLUMES:
+        assert mannwhitneyu(*(table[name] for _, table in truth.groupby("grade"))).pvalue > 0.05
+
+
 def test_site_shifted_patients_come_from_one_other_scanner_with_the_same_tumours():
     shifted, standard = graded("site-shifted"), graded("standard")
     assert shifted["scanner"].unique().tolist() == ["site-shifted"] and standard["scanner"].nunique() > 8

@@ -39,7 +39,9 @@ class Variant(StrEnum):
     planted_net = "planted-NET"
     planted_ed = "planted-ED"
     planted_et = "planted-ET"
+    planted_texture = "planted-texture"
     site_shifted = "site-shifted"
+    confounded = "confounded"
 
 
 class Arithmetic(StrEnum):
@@ -89,7 +91,10 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="folder to be made, in BraTS's layout")],
     profile: Profile = "demo",
     variant: Annotated[
-        Variant, typer.Option(help="standard; null: grade says nothing; planted-X: only region X carries it; site-shifted")
+        Variant,
+        typer.Option(
+            help="standard; null: the grade tells nothing; planted-X: only X tells it; confounded: a scanner per grade; site-shifted"
+        ),
     ] = Variant.standard,
     seed: Seed = 0,
     workers: Workers = -1,

@@ -54,7 +54,9 @@ def draw_cohort(settings: CohortSettings, seed: int) -> list[PatientDraw]:
     """Draw every patient of a cohort, sorted by id; nothing is rendered.
 
     Variants: *null* (grade is assigned at random and tells nothing), *planted-X* (all tumours grow alike; compartment X alone is larger in
-    one grade: ED and ET in HGG, NET in LGG), *site-shifted* (every patient on one unusual scanner).
+    one grade: ED and ET in HGG, NET in LGG), *planted-texture* (all tumours grow alike and are as large; the core is necrotic in HGG and
+    solid in LGG), *site-shifted* (every patient on one unusual scanner), *confounded* (grade assigned at random as in *null*, but all LGG
+    come from one scanner and all HGG from another).
     """
     groups = (("segmentation", settings.n_segmentation), ("grading", settings.n_grading))
     members = [(cohort, *m) for cohort, n in groups for m in _draw_members(cohort, n, settings, seed)]
@@ -64,8 +66,10 @@ def draw_cohort(settings: CohortSettings, seed: int) -> list[PatientDraw]:
     for number, index in enumerate(order, start=1):
         cohort, grade, growth_grade, volumes = members[index]
         patient = f"BraTS19_PHA_{number:04d}_1"
-        site = protocols[generator(seed, "phantom", patient, "site").integers(len(protocols))]
-        draws.append(draw_patient(patient, grade, cohort, growth_grade, volumes, site, seed))
+        sites = [protocols[GRADES.index(grade)]] if settings.variant == "confounded" else protocols
+        site = sites[generator(seed, "phantom", patient, "site").integers(len(sites))]
+        core_grade = grade if settings.variant == "planted-texture" else None
+        draws.append(draw_patient(patient, grade, cohort, growth_grade, volumes, site, seed, core_grade))
     return draws
 
 
@@ -130,11 +134,11 @@ def _draw_members(cohort: str, n: int, settings: CohortSettings, seed: int) -> l
         rng = generator(seed, "phantom", cohort, "volumes", grade)
         growth_grade, shift = grade, None
         if settings.variant.startswith("planted"):
-            compartment = settings.variant.removeprefix("planted-")
+            growth_grade, compartment = "HGG", settings.variant.removeprefix("planted-")
             larger_in = "LGG" if compartment == "NET" else "HGG"
-            growth_grade, shift = "HGG", {compartment: PLANTED_SHIFT if grade == larger_in else -PLANTED_SHIFT}
+            shift = {compartment: PLANTED_SHIFT if grade == larger_in else -PLANTED_SHIFT}  # of a texture: no compartment
         members += [(grade, growth_grade, volumes) for volumes in draw_volumes(growth_grade, count, rng, shift)]
-    if settings.variant == "null":
+    if settings.variant in ("null", "confounded"):
         grades = generator(seed, "phantom", cohort, "null grades").permutation([grade for grade, _, _ in members])
         members = [(str(grade), growth, volumes) for grade, (_, growth, volumes) in zip(grades, members, strict=True)]
     return members

@@ -1,6 +1,6 @@
 """One phantom patient: everything that was drawn for it, and the four scans and labels that follow without further choices."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,27 @@ class PhantomVolume:
 
 
 def draw_patient(
-    patient: str, grade: str, cohort: str, growth_grade: str, volumes_cm3: tuple[float, float, float], protocol: Protocol, seed: int
+    patient: str,
+    grade: str,
+    cohort: str,
+    growth_grade: str,
+    volumes_cm3: tuple[float, float, float],
+    protocol: Protocol,
+    seed: int,
+    core_grade: str | None = None,
 ) -> PatientDraw:
-    """Draw everything but the volumes and the site of one patient; each part from its own named generator."""
+    """Draw everything but the volumes and the site of one patient; each part from its own named generator.
+
+    ``core_grade``: the grade whose tumour core this one's core looks like, whatever it grows like (None: as it grows).
+    """
 
     def rng(part: str) -> np.random.Generator:
         return generator(seed, "phantom", patient, part)
 
     ring = growth_grade == "HGG"
+    appearance = draw_appearance(ring, volumes_cm3[0] < 3, rng("appearance"))
+    if core_grade is not None:
+        appearance = replace(appearance, necrotic=float(rng("core").uniform(*((0.7, 1.0) if core_grade == "HGG" else (0.0, 0.3)))))
     relaxation, mismatch = vary_relaxation(rng("relaxation")), bool(not ring and rng("mismatch").random() < 0.22)
     if mismatch:  # a homogeneous core, so watery that FLAIR nearly suppresses it (Patel et al. 2017, Clin Cancer Res 23:6078)
         relaxation["SOLID"] = Relaxation(2300, 0.1, 240, 0.95, 0.02)
@@ -92,7 +105,7 @@ def draw_patient(
         volumes_cm3=tuple(float(v) for v in volumes_cm3),
         shape=draw_shape(rng("shape")),
         growth=draw_growth(ring, rng("growth")),
-        appearance=draw_appearance(ring, volumes_cm3[0] < 3, rng("appearance")),
+        appearance=appearance,
         mass_effect=float(rng("mass effect").uniform(0.1, 0.7)),
         mismatch=mismatch,
         relaxation=relaxation,
