@@ -39,9 +39,9 @@ class CohortSettings(Settings):
     n_segmentation: int = Field(ge=4, description="patients the segmentation network is trained on (grade unused)")
     n_grading: int = Field(ge=8, description="patients graded, never seen by the network in training")
     lgg_share: float = Field(76 / 335, gt=0, lt=1, description="share of LGG among the graded (paper: 76 of 335)")
-    variant: Literal[
-        "standard", "null", "planted-NET", "planted-ED", "planted-ET", "planted-texture", "site-shifted", "confounded"
-    ] = "standard"
+    variant: Literal["standard", "null", "planted-NET", "planted-ED", "planted-ET", "planted-texture", "site-shifted", "confounded"] = (
+        "standard"
+    )
 
 
 class PreprocessingSettings(Settings):
