@@ -33,7 +33,7 @@ def test_verdict_follows_from_the_interval(paper, ours, interval, verdict):
 
 def test_chapters_record_and_the_verdict_gathers_plain_numbers_in_order(run):
     record_claims(run, "05", [Claim("grading_auc", "AUC", None, np.float32(0.75), (np.nan, np.nan), np.int64(12), "cannot be tested here")])
-    record_claims(run, "03", [Claim("dice_WT", "Dice of WT", 0.76, 0.8, (0.7, 0.9), 12, "holds")])
+    record_claims(run, "03", [Claim("dice_WT", "Dice of WT", 0.76, 0.8, (0.7, 0.9), 12, "holds", "dice")])
     table = gather_claims(run)
     assert table["id"].tolist() == ["dice_WT", "grading_auc"]
     stored = json.loads((run.folder / "claims.json").read_text())
@@ -48,6 +48,7 @@ def test_chapters_record_and_the_verdict_gathers_plain_numbers_in_order(run):
         "cohort": "phantom",
         "profile": "smoke",
         "verdict": "holds",
+        "evidence": "notebooks/03_segmentation.html#dice",
     }
     assert stored[1]["ours"] == 0.75 and stored[1]["paper"] is None and stored[1]["interval"] is None
     page = headline(read_claims(run))

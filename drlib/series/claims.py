@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from drlib.artifacts import write_json
-from drlib.series.run import Run
+from drlib.series.run import Run, project_root
 
 HEADLINE = (  # claims on the front page
     *("dice_WT", "dice_TC", "grading_accuracy", "grading_auc", "volume_baseline_accuracy", "difference_ratio_shift_1.0"),
@@ -32,6 +32,7 @@ class Claim:
         interval: 95 % interval ``(low, high)`` of ``ours``; None where there is none.
         n: number of patients behind ``ours``.
         verdict: one of the four words; see :func:`judge`.
+        evidence: the label, in the chapter's notebook, of the section that shows it; empty: the chapter's beginning.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Claim:
     interval: tuple[float, float] | None
     n: int
     verdict: Verdict
+    evidence: str = ""
 
 
 def judge(
@@ -111,8 +113,10 @@ def _plain(claim: Claim, run: Run, chapter: str) -> dict:
     row["interval"] = None if claim.interval is None or any(map(pd.isna, claim.interval)) else [float(x) for x in claim.interval]
     row["n"] = int(claim.n)
     head = {"id": row.pop("id"), "chapter": chapter}
-    verdict = row.pop("verdict")
-    return head | row | {"cohort": run.cohort_name, "profile": run.profile.name, "verdict": verdict}
+    verdict, label = row.pop("verdict"), row.pop("evidence")
+    page = next((project_root() / "notebooks").glob(f"{chapter}_*.ipynb"), None)
+    evidence = None if page is None else f"notebooks/{page.stem}.html" + (f"#{label}" if label else "")
+    return head | row | {"cohort": run.cohort_name, "profile": run.profile.name, "verdict": verdict, "evidence": evidence}
 
 
 def _number(value: float | str | None) -> float | str | None:
