@@ -95,7 +95,6 @@ def background_codeword(
 ) -> int:
     """Return the codeword most common where every pixel of a latent position's cell lies outside the brain.
 
-    A pixel is outside where all modalities have the value of the corner of the first slice, which is outside in every scan.
     Slices without brain are left out: they would outvote the surroundings of the head that the ablation is about. ``patients`` None
     are sixteen of the store at equal steps, which hold thousands of such cells.
 
@@ -107,7 +106,7 @@ def background_codeword(
     histogram = np.zeros(size, dtype=np.int64)
     for patient in store.patients[:: max(1, len(store.patients) // 16)] if patients is None else patients:
         images = store.images(patient)
-        outside = _cells_outside(images, model.profile.stride)
+        outside = cells_outside(images, model.profile.stride)
         shown = np.flatnonzero(~outside.all(axis=(1, 2)))
         if len(shown):
             codes = encode_patient(model, images[shown], batch_size=batch_size)
@@ -128,8 +127,12 @@ def codebook_hash(model: TrainedModel) -> str:
     return digest.hexdigest()[:10]
 
 
-def _cells_outside(images: np.ndarray, stride: int) -> np.ndarray:
-    """Return (S, h, w): whether all pixels of the cell are background."""
+def inside_brain(images: np.ndarray) -> np.ndarray:
+    """Return where (S, H, W) any modality of slices (S, 4, H, W) differs from the corner of the first, which is outside in every scan."""
     corner = images[0, :, 0, 0].astype(np.float32)
-    inside = (np.abs(images.astype(np.float32) - corner[:, None, None]) > 1e-2).any(axis=1)
-    return max_pool2d(torch.from_numpy(inside).float()[:, None], stride)[:, 0].numpy() == 0
+    return (np.abs(images.astype(np.float32) - corner[:, None, None]) > 1e-2).any(axis=1)
+
+
+def cells_outside(images: np.ndarray, stride: int) -> np.ndarray:
+    """Return the latent positions (S, h, w) of which all ``stride`` x ``stride`` pixels lie outside the brain."""
+    return max_pool2d(torch.from_numpy(inside_brain(images)).float()[:, None], stride)[:, 0].numpy() == 0
