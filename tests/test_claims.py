@@ -45,6 +45,7 @@ def test_chapters_record_and_the_verdict_gathers_plain_numbers_in_order(run):
         "ours": 0.8,
         "interval": [0.7, 0.9],
         "n": 12,
+        "unit": "patients",
         "cohort": "phantom",
         "profile": "smoke",
         "verdict": "holds",

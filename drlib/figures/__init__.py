@@ -7,6 +7,7 @@ from drlib.figures.engine import plot_growth, plot_ratios, plot_roofline
 from drlib.figures.grading import plot_calibration, plot_confusion, plot_models, plot_probabilities, plot_roc
 from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
+from drlib.figures.known_truth import plot_leaks, plot_null, plot_planted, plot_power
 from drlib.figures.overview import plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
 from drlib.figures.responsible import plot_responsible, plot_screening
@@ -29,12 +30,16 @@ __all__ = [
     "plot_histograms",
     "plot_index_maps",
     "plot_ladder",
+    "plot_leaks",
     "plot_locality",
     "plot_loss_arrows",
     "plot_models",
+    "plot_null",
     "plot_overview",
     "plot_patients",
     "plot_performance",
+    "plot_planted",
+    "plot_power",
     "plot_probabilities",
     "plot_quantizer",
     "plot_quantizer_steps",

@@ -16,6 +16,7 @@ import scikit_posthocs
 from firthmodels import detect_separation
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from drlib.cohort.regions import GRADES
 from drlib.errors import DeepRadiomicsError
@@ -322,6 +323,17 @@ def bootstrap_interval(
     if not np.isfinite([low, high]).all():  # BCa's acceleration does not exist for some statistics of tied values
         low, high = _bootstrap(sample, generator, statistic, level, resamples, "percentile")
     return Interval(estimate, low, high, level)
+
+
+def share_interval(happened: int, n: int, level: float = 0.95) -> Interval:
+    """Return how often something happened in ``n`` independent trials, with Wilson's interval; NaN for no trial.
+
+    Source: ours (Wilson 1927, statsmodels); the rates of simulations.
+    """
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, level)
+    low, high = proportion_confint(happened, n, 1 - level, method="wilson")
+    return Interval(happened / n, float(low), float(high), level)
 
 
 def _bootstrap(sample, generator, statistic, level, resamples, method) -> tuple[float, float]:

@@ -30,7 +30,7 @@ class Claim:
         paper: the published value; None where the paper gives none.
         ours: the value of this run; None where it could not be computed.
         interval: 95 % interval ``(low, high)`` of ``ours``; None where there is none.
-        n: number of patients behind ``ours``.
+        n: number of patients behind ``ours``, or of what ``unit`` says (simulated cohorts, seeds).
         verdict: one of the four words; see :func:`judge`.
         evidence: the label, in the chapter's notebook, of the section that shows it; empty: the chapter's beginning.
     """
@@ -43,6 +43,7 @@ class Claim:
     n: int
     verdict: Verdict
     evidence: str = ""
+    unit: str = "patients"
 
 
 def judge(

@@ -279,6 +279,23 @@ def corrections(
     tell(f"{len(found.rows)} trainings, {found.rows['seconds'].sum() / 60:.0f} minutes: {shown(results / 'corrections')}")
 
 
+@study.command(name="known-truth")
+def known_truth(
+    results: Annotated[Path, typer.Option("--results", help="folder for the tables, beside the work that can be deleted")] = Path(
+        "results/studies"
+    ),
+    workers: Workers = -1,
+) -> None:
+    """Hold the trials with a known truth: null, planted, mirrored and confounded cohorts (chapter 08); about an hour on two cores.
+
+    Can be killed at any moment: the next call goes on. Example: drlib study known-truth --workers 2
+    """
+    from drlib.series.studies.known_truth import run_known_truth
+
+    found = run_known_truth(results, n_jobs=workers)
+    tell(f"{len(found.null)} null and {len(found.planted)} planted cohorts: {shown(results / 'known_truth')}")
+
+
 @app.command()
 def version() -> None:
     """Say the version."""

@@ -6,6 +6,15 @@ Published values stand in the module of their chapter, once, with their place in
 from drlib.series.findings.ablation import ablated_codewords, ablation_claims, summarise_ablation, top_share
 from drlib.series.findings.grading import grading_claims, grading_table, responsible_table
 from drlib.series.findings.intervals import mean_interval
+from drlib.series.findings.known_truth import (
+    describe_trials,
+    known_truth_claims,
+    leak_table,
+    null_rates,
+    planted_rates,
+    planted_table,
+    power_table,
+)
 from drlib.series.findings.robustness import robustness_claims, summarise_ratios
 from drlib.series.findings.segmentation import describe_network, describe_training, segmentation_claims, summarise_dice
 
@@ -14,9 +23,16 @@ __all__ = [
     "ablation_claims",
     "describe_network",
     "describe_training",
+    "describe_trials",
     "grading_claims",
     "grading_table",
+    "known_truth_claims",
+    "leak_table",
     "mean_interval",
+    "null_rates",
+    "planted_rates",
+    "planted_table",
+    "power_table",
     "responsible_table",
     "robustness_claims",
     "segmentation_claims",
