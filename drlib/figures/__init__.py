@@ -13,13 +13,14 @@ from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quant
 from drlib.figures.responsible import plot_responsible, plot_screening
 from drlib.figures.robustness import plot_difference_ratios, plot_performance
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
-from drlib.figures.verdict import plot_verdict, verdict_table
+from drlib.figures.verdict import linked_verdicts, plot_verdict, verdict_table
 
 __all__ = [
     "AblationCase",
     "Panel",
     "compare_with_table_1",
     "largest_slice",
+    "linked_verdicts",
     "plot_calibration",
     "plot_codebook_steps",
     "plot_codewords_by_grade",

@@ -1,9 +1,12 @@
 """The verdict: every claim of the paper beside what this run found."""
 
+import html
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from drlib.figures.style import INK, PAPER_MARKER, WIDTH_IN, grid_lines, new_figure, paper_handle, styled
 
@@ -41,10 +44,34 @@ def verdict_table(claims: pd.DataFrame) -> pd.DataFrame:
             "claim": claims["claim"],
             "paper": [_text(value) for value in claims["paper"]],
             "ours": [_with_interval(row.ours, row.interval) for row in claims.itertuples()],
-            "patients": claims["n"],
+            "n": claims["n"],
             "verdict": [f"{VERDICTS[word][1]} {word}" for word in claims["verdict"]],
         }
     ).set_index("claim")
+
+
+def linked_verdicts(claims: pd.DataFrame) -> Styler:
+    """Return the ledger as a table for the verdict's page: as :func:`verdict_table`, with the cohort, and a link to what shows each claim.
+
+    ``claims``: as in ``claims.json``, with ``cohort``, ``unit`` (of n) and ``evidence`` (``notebooks/05_grading.html#label`` or None).
+    Every text is escaped; links are those of pages that lie beside the verdict's.
+    """
+    table = verdict_table(claims).reset_index().drop(columns="n")
+    table["n"] = [f"{row.n:,} {row.unit}" for row in claims.itertuples()]
+    table["cohort"] = list(claims["cohort"])
+    table["shown in"] = [_link(evidence) for evidence in claims["evidence"]]
+    table = table[["claim", "paper", "ours", "n", "cohort", "verdict", "shown in"]]
+    colours = {f"{sign} {word}": f"color: {colour}; font-weight: 600; white-space: nowrap" for word, (colour, sign) in VERDICTS.items()}
+    style = table.style.format({column: html.escape for column in table.columns.drop("shown in")})
+    return style.map(colours.get, subset=["verdict"]).map(lambda _: "white-space: nowrap", subset=["shown in"]).hide()
+
+
+def _link(evidence: str | None) -> str:
+    """Return a link to a chapter's section, named by the chapter's number."""
+    if not evidence:
+        return ""
+    target = html.escape(evidence.removeprefix("notebooks/"), quote=True)
+    return f'<a href="{target}">chapter {html.escape(target.split("_")[0])}</a>'
 
 
 def _draw_claim(ax: Axes, position: int, row) -> None:

@@ -32,6 +32,7 @@ class Claim:
         interval: 95 % interval ``(low, high)`` of ``ours``; None where there is none.
         n: number of patients behind ``ours``, or of what ``unit`` says (simulated cohorts, seeds).
         verdict: one of the four words; see :func:`judge`.
+        cohort, profile: what ``ours`` comes from where it is not the run: a study or a simulation has cohorts of its own.
         evidence: the label, in the chapter's notebook, of the section that shows it; empty: the chapter's beginning.
     """
 
@@ -44,6 +45,8 @@ class Claim:
     verdict: Verdict
     evidence: str = ""
     unit: str = "patients"
+    cohort: str | None = None
+    profile: str | None = None
 
 
 def judge(
@@ -79,6 +82,17 @@ def read_claims(run: Run) -> pd.DataFrame:
     return _table(json.loads((run.folder / "claims.json").read_text(encoding="utf-8")))
 
 
+def split_claims(claims: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the claims for which the paper gives a value, and the others."""
+    stated = claims["paper"].notna()
+    return claims[stated], claims[~stated]
+
+
+def count_verdicts(claims: pd.DataFrame, *verdicts: Verdict) -> int:
+    """Return how many claims have one of these verdicts."""
+    return int(claims["verdict"].isin(verdicts).sum())
+
+
 def _table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(object).where(pd.DataFrame(rows).notna(), None)
 
@@ -86,11 +100,11 @@ def _table(rows: list[dict]) -> pd.DataFrame:
 def headline(claims: pd.DataFrame) -> str:
     """Return the front page's summary in Markdown: whose numbers they are, and the main claims, the paper's value beside ours."""
     lines = []
-    for row in claims[claims["id"].isin(HEADLINE)].itertuples():
+    shown = claims[claims["id"].isin(HEADLINE)]
+    for row in shown.itertuples():
         interval = "" if row.interval is None else " [{:.2f}, {:.2f}]".format(*row.interval)
         lines.append(f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} |")
-    first = claims.iloc[0]
-    n = int(claims["n"].max())
+    first, n = shown.iloc[0], int(shown["n"].max())
     whose = "synthetic patients (phantoms)" if first["cohort"] == "phantom" else f"patients of the cohort {first['cohort']}"
     return "\n".join(
         [
@@ -110,6 +124,7 @@ def _shown(value: float | str | None) -> str:
 
 def _plain(claim: Claim, run: Run, chapter: str) -> dict:
     row = asdict(claim)
+    made_from = {"cohort": row.pop("cohort") or run.cohort_name, "profile": row.pop("profile") or run.profile.name}
     row["paper"], row["ours"] = _number(claim.paper), _number(claim.ours)
     row["interval"] = None if claim.interval is None or any(map(pd.isna, claim.interval)) else [float(x) for x in claim.interval]
     row["n"] = int(claim.n)
@@ -117,7 +132,7 @@ def _plain(claim: Claim, run: Run, chapter: str) -> dict:
     verdict, label = row.pop("verdict"), row.pop("evidence")
     page = next((project_root() / "notebooks").glob(f"{chapter}_*.ipynb"), None)
     evidence = None if page is None else f"notebooks/{page.stem}.html" + (f"#{label}" if label else "")
-    return head | row | {"cohort": run.cohort_name, "profile": run.profile.name, "verdict": verdict, "evidence": evidence}
+    return head | row | made_from | {"verdict": verdict, "evidence": evidence}
 
 
 def _number(value: float | str | None) -> float | str | None:

@@ -144,7 +144,8 @@ def known_truth_claims(trials: KnownTruth) -> list[Claim]:
 
 def _claim(name: str, statement: str, row: pd.Series, holds: bool, evidence: str) -> Claim:
     verdict: Verdict = "holds" if holds else "does not hold"
-    return Claim(name, statement, None, row["value"], (row["low"], row["high"]), int(row["cohorts"]), verdict, evidence, "cohorts")
+    n, interval = int(row["cohorts"]), (row["low"], row["high"])
+    return Claim(name, statement, None, row["value"], interval, n, verdict, evidence, "cohorts", "phantom, study", "known-truth")
 
 
 def _share(happened: pd.Series) -> Interval:
