@@ -5,10 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from small_radiomics import draw_counts
 
-from drlib.series.claims import Claim, gather_claims, headline, judge, read_claims, record_claims
+from drlib.profiles import GradingSettings
+from drlib.radiomics.grading import compare_models, cross_validate, decision_curve
+from drlib.radiomics.responsible import ResponsibleSettings, find_responsible
+from drlib.series import findings
+from drlib.series.claims import Claim, gather_claims, headline, judge, judge_interval, read_claims, record_claims
 from drlib.series.findings import top_share
 from drlib.series.run import open_run
+from drlib.series.stages import Grading
+from drlib.series.stages.grading import CODEWORDS, COMPARED, RESPONSIBLE, codewords_less_others, metrics_row
 
 
 @pytest.fixture
@@ -63,3 +70,78 @@ def test_top_share_counts_resamples_in_which_a_region_leads():
     assert top_share(clear, "NET", np.random.default_rng(0)) == 0
     even = pd.DataFrame({"NET": [0.0, 1.0] * 20, "ET": [1.0, 0.0] * 20})
     assert 0.35 < top_share(even, "ET", np.random.default_rng(0)) < 0.65
+
+
+@pytest.mark.parametrize(
+    ("interval", "question", "value", "verdict"),
+    [
+        ((0.01, 0.2), "above", 0, "holds"),
+        ((-0.01, 0.2), "above", 0, "does not hold"),  # a difference that was not shown
+        ((-0.2, -0.01), "below", 0, "holds"),
+        ((0.8, 1.3), "covers", 1, "holds"),
+        ((0.3, 0.7), "covers", 1, "does not hold"),
+        ((float("nan"), 0.2), "above", 0, "cannot be tested here"),
+        (None, "above", 0, "cannot be tested here"),
+    ],
+)
+def test_a_statement_without_a_published_value_is_judged_by_where_its_interval_lies(interval, question, value, verdict):
+    assert judge_interval(interval, question, value) == verdict
+
+
+@pytest.fixture(scope="module")
+def grading() -> Grading:
+    counts, grades = draw_counts(24, 36, planted={0: 5.0, 1: 0.2})
+    settings, kinds = GradingSettings(folds=5, repeats=2, permutations=0), {CODEWORDS: "counts", RESPONSIBLE: "responsible"}
+    results = {name: cross_validate(counts, grades, settings, kind=kind) for name, kind in kinds.items()}
+    results["three true volumes"] = cross_validate(counts[[5, 6, 7]], grades, settings, kind="features")
+    results["always the commoner grade"] = cross_validate(counts, grades, settings, kind="majority")
+    table = pd.DataFrame({name: metrics_row(result, None) for name, result in results.items()}).T
+    responsible = find_responsible(counts, grades, ResponsibleSettings(halves=20)).assign(fold_share=results[RESPONSIBLE].chosen)
+    curves = pd.concat([decision_curve(result, np.array([0.5])).assign(model=name) for name, result in results.items()])
+    probabilities = {name: result.probabilities for name, result in results.items()}
+    return Grading(
+        grades, probabilities, table, codewords_less_others(compare_models(results, CODEWORDS, 0, COMPARED)), curves, responsible, {}
+    )
+
+
+def test_differences_are_the_codewords_less_the_others(grading):
+    auc = grading.table["auc"]
+    rows = grading.differences.query("metric == 'auc'").set_index("model")
+    assert CODEWORDS not in rows.index
+    for model in rows.index:
+        assert rows.loc[model, "difference"] == pytest.approx(auc[CODEWORDS] - auc[model])
+    assert (rows["low"] <= rows["difference"]).all() and (rows["difference"] <= rows["high"]).all()
+
+
+def test_grading_claims_have_stable_names_evidence_and_verdicts(run, grading):
+    claims = {claim.id: claim for claim in findings.grading_claims(run, grading)}
+    assert {"grading_accuracy", "grading_auc", "volume_baseline_accuracy", "n_responsible_LGG", "n_responsible_HGG"} <= set(claims)
+    assert all(claim.evidence.startswith("grading-") for claim in claims.values())
+    better = claims["codewords_minus_true_volumes_auc"]  # planted codewords against three columns of noise
+    assert better.verdict == "holds" and better.ours > 0.2
+    assert claims["brier"].verdict == "holds" and "grading_accuracy_published_protocol" not in claims
+    assert claims["grading_sensitivity_LGG"].verdict == "holds with correction"
+    assert claims["positive_class"].ours == "LGG" and claims["positive_class"].verdict == "does not hold"
+    json.dumps(record_claims(run, "05", claims.values()).to_dict(), default=str)
+
+
+def test_the_published_rates_are_implied_with_lgg_positive_only():
+    rates = findings.implied_rates()
+    assert rates["implied, LGG positive"].tolist() == pytest.approx([0.900, 0.811, 0.923], abs=0.001)
+    assert rates["implied, HGG positive"].tolist() == pytest.approx([0.780, 0.980, 0.508], abs=0.001)
+
+
+def test_grading_tables_show_every_model_and_both_names_of_a_rate(grading):
+    shown = findings.conventions_table(grading)
+    assert shown.index.tolist() == grading.table.index.tolist()
+    assert all("positive" in name and "=" in name for name in shown.columns)
+    row = grading.table.loc[CODEWORDS]
+    assert findings.discrimination_table(grading).loc[CODEWORDS, "AUC"].startswith(f"{row['auc']:.2f} [{row['auc_low']:.2f}")
+    assert findings.calibration_table(grading).loc["always the commoner grade", "slope (1 is right)"] == "–"
+    assert "±" in findings.folds_table(grading).loc[CODEWORDS, "AUC, mean ± SD over folds"]
+
+
+def test_tables_of_responsible_codewords_name_the_grade_the_effect_and_the_choice(grading):
+    tests, choice = findings.responsible_tests(grading), findings.responsible_choice(grading)
+    assert tests["more in"].to_dict() == {0: "HGG", 1: "LGG"} and tests.index.equals(choice.index)
+    assert choice["chosen in folds"].str.endswith("%").all() and set(choice["likelihood"]) <= {"maximum", "firth"}

@@ -17,7 +17,7 @@ from drlib.figures.ablation import standardise, stars
 from drlib.figures.grading import binomial_interval, confusion_counts, mean_roc
 from drlib.figures.segmentation import codeword_colours
 from drlib.profiles import GradingSettings
-from drlib.radiomics.grading import cross_validate
+from drlib.radiomics.grading import compare_models, cross_validate, decision_curve
 
 REGIONS = ("NET", "ED", "ET", "TC", "WT")
 
@@ -79,7 +79,14 @@ def make_responsible(random, size=64):
         {"mean_LGG": mean * 2 * (1 - auc), "mean_HGG": mean * 2 * auc, "auc": auc, "coefficient": random.normal(0, 0.3, size), "rank_p": p},
         index=pd.Index(range(size), name="codeword"),
     ).assign(
-        q=np.minimum(p * 5, 1), lr_p=p, selected_share=np.abs(auc - 0.5) * 2, direction=np.where(auc > 0.5, "HGG", "LGG"), responsible=keep
+        auc_low=auc - 0.08,
+        auc_high=auc + 0.08,
+        fold_share=random.random(size),
+        q=np.minimum(p * 5, 1),
+        lr_p=p,
+        selected_share=np.abs(auc - 0.5) * 2,
+        direction=np.where(auc > 0.5, "HGG", "LGG"),
+        responsible=keep,
     )
 
 
@@ -152,6 +159,9 @@ def make_all(random):
     dice = pd.DataFrame(random.beta(6, 2, (60, 5)), columns=REGIONS, index=grades.index)
     codes = [random.integers(0, 64, (8, 8)) for _ in panels]
     models = make_models({"codewords": result, "three true volumes": make_result(1), "three predicted volumes": make_result(2)})
+    results = {"codewords": result, "three true volumes": make_result(1)}
+    differences = compare_models({"three true volumes": result, "same": make_result(1)}, "same").query("model != 'same'")
+    decisions = pd.concat([decision_curve(r, np.linspace(0.05, 0.95, 19)).assign(model=name) for name, r in results.items()])
     maps = [{"HGG": random.gamma(1, 1, (64, 64)) * (p.labels > 0), "LGG": random.gamma(1, 0.4, (64, 64))} for p in panels]
     shares = pd.DataFrame(
         {"variant": np.repeat(["normalisation live", "normalisation frozen"], 40), "share_outside": random.beta(8, 2, 80)}
@@ -181,11 +191,14 @@ def make_all(random):
         "probabilities": lambda: figures.plot_probabilities(result.probabilities, grades),
         "confusion": lambda: figures.plot_confusion(result.probabilities, grades, models.iloc[0]),
         "models": lambda: figures.plot_models(models),
+        "differences": lambda: figures.plot_differences(differences),
+        "decision_curve": lambda: figures.plot_decision_curve(decisions),
         "calibration": lambda: figures.plot_calibration(result.probabilities, grades),
         "difference_ratios": lambda: figures.plot_difference_ratios(make_robustness(random)[0]),
         "performance": lambda: figures.plot_performance(make_robustness(random)[1]),
         "responsible": lambda: figures.plot_responsible(make_responsible(random)),
         "screening": lambda: figures.plot_screening(make_responsible(random)),
+        "selection": lambda: figures.plot_selection(make_responsible(random)),
         "responsible_regions": lambda: figures.plot_responsible_regions(
             [figures.AblationCase(p, m) for p, m in zip(panels, maps, strict=True)]
         ),
@@ -195,7 +208,18 @@ def make_all(random):
     }
 
 
-IMAGE_FIGURES = {"overview", "patients", "models", "segmentations", "index_maps", "responsible_regions", "locality", "confusion", "verdict"}
+IMAGE_FIGURES = {
+    "overview",
+    "patients",
+    "models",
+    "differences",
+    "segmentations",
+    "index_maps",
+    "responsible_regions",
+    "locality",
+    "confusion",
+    "verdict",
+}
 
 
 def test_every_figure_draws_without_a_warning_and_leaves_the_session_as_it_was(random, recwarn):
@@ -379,3 +403,24 @@ def lab(light):
     xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ light / (0.9505, 1.0, 1.089)
     x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_the_decision_curve_is_drawn_as_computed_with_everybody_and_nobody_beside_it():
+    curve = decision_curve(make_result(), np.linspace(0.05, 0.95, 19)).assign(model="codewords")
+    figure = figures.plot_decision_curve(curve)
+    hgg = curve[curve["positive"] == "HGG"]
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines["codewords"].get_ydata().tolist() == hgg["net_benefit"].tolist()
+    assert lines["everybody"].get_ydata().tolist() == hgg["everybody"].tolist() and set(lines["nobody"].get_ydata()) == {0}
+    assert [ax.get_title("left") for ax in figure.axes] == ["HGG positive", "LGG positive"]
+
+
+def test_a_difference_whose_interval_holds_zero_is_drawn_hollow():
+    table = pd.DataFrame(
+        [("volumes", "auc", 0.1, 0.02, 0.2), ("ratio", "auc", 0.1, -0.02, 0.2), ("volumes", "brier", -0.1, -0.2, -0.02)],
+        columns=["model", "metric", "difference", "low", "high"],
+    )
+    figure = figures.plot_differences(table, ("auc",))
+    filled = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert filled == [style.INK, "white"]
+    assert "below 0" in figures.plot_differences(table.query("model == 'volumes'"), ("brier",)).axes[0].get_xlabel()

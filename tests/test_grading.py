@@ -12,12 +12,15 @@ from small_radiomics import draw_counts
 from drlib.profiles import GradingSettings
 from drlib.radiomics.classifier import NestedLogistic, fit_ridge
 from drlib.radiomics.grading import (
+    CALIBRATION,
     METRICS,
     GradingError,
     classifier,
     compare_models,
     cross_validate,
+    decision_curve,
     draw_folds,
+    enhancing_share,
     fit_classifier,
     fold_classifiers,
     grading_metrics,
@@ -98,7 +101,7 @@ def test_every_patient_is_held_out_once_per_repeat_and_never_on_both_sides(proto
     assert (held == 1).all()
 
 
-@pytest.mark.parametrize("kind", ["raw-counts", "counts", "features"])
+@pytest.mark.parametrize("kind", ["raw-counts", "counts", "responsible", "features"])
 def test_the_probability_of_a_patient_does_not_depend_on_its_own_grade(kind):
     counts, grades = draw_counts(planted={0: 3.0})
     is_hgg = (grades == "HGG").to_numpy()
@@ -197,7 +200,7 @@ def test_the_nested_classifier_keeps_few_columns_where_few_carry_the_grade():
     assert fitted.size_ == 16 and np.count_nonzero(fitted.coef_) == 16 and fitted.coef_[0] > 0 > fitted.coef_[1]
 
 
-@pytest.mark.parametrize("kind", ["raw-counts", "counts", "features"])
+@pytest.mark.parametrize("kind", ["raw-counts", "counts", "responsible", "features"])
 def test_a_saved_classifier_predicts_what_the_fitted_one_did(kind, tmp_path):
     counts, grades = draw_counts(planted={0: 3.0}, n_codewords=80)
     fitted = fit_classifier(counts, grades, kind, codebook="abc")
@@ -232,3 +235,65 @@ def test_a_damaged_classifier_file_is_refused(tmp_path):
         load_classifier(path)
     with pytest.raises(GradingError):
         load_classifier(tmp_path / "missing.json")
+
+
+def test_k_star_is_chosen_in_every_fold_and_graded_without_a_penalty():
+    counts, grades = draw_counts(40, 60, planted={3: 4.0, 7: 0.25})
+    found = cross_validate(counts, grades, GradingSettings(folds=5, repeats=1, permutations=0), kind="responsible")
+    assert found.chosen[[3, 7]].min() >= 0.6 and found.chosen.drop([3, 7]).max() <= 0.4
+    assert found.summary.loc["auc", "estimate"] > 0.9
+    fitted = classifier("responsible").fit(counts.to_numpy(float), (grades == "HGG").to_numpy())["logistic"]
+    assert np.flatnonzero(fitted.coef_).tolist() == [3, 7] and fitted.coef_[3] > 0 > fitted.coef_[7]
+
+
+def test_where_no_codeword_is_responsible_every_patient_gets_the_share_of_hgg():
+    counts, grades = draw_counts(20, 30, seed=5)
+    model = classifier("responsible").fit(counts.to_numpy(float) * 0 + 1, (grades == "HGG").to_numpy())
+    assert model.predict_proba(counts.to_numpy(float))[:, 1] == pytest.approx(np.full(50, 0.6))
+
+
+def test_k_star_chosen_in_the_folds_finds_nothing_in_nothing():
+    areas = []
+    for seed in range(4):
+        counts, grades = draw_counts(30, 40, seed=seed)
+        found = cross_validate(counts, grades, GradingSettings(folds=5, repeats=1, permutations=0), kind="responsible")
+        areas.append(found.summary.loc["auc", "estimate"])
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_summary_has_calibration_on_all_patients_and_a_corrected_interval_over_folds():
+    counts, grades = draw_counts(planted={0: 2.0})
+    summary = cross_validate(counts, grades, QUICK).summary
+    assert summary.index.tolist() == [*METRICS, *CALIBRATION]
+    assert ((summary["resampled_low"] <= summary["mean"]) & (summary["mean"] <= summary["resampled_high"]))[list(METRICS)].all()
+    assert summary.loc[list(CALIBRATION), ["mean", "resampled_low"]].isna().all(axis=None)
+    assert summary.loc["calibration_slope", "low"] < summary.loc["calibration_slope", "estimate"] < summary.loc["calibration_slope", "high"]
+    majority = cross_validate(counts, grades, QUICK, kind="majority").summary
+    assert majority.loc["calibration_slope"].isna().all() and majority.loc["calibration_intercept", "estimate"] == pytest.approx(
+        0, abs=0.02
+    )
+
+
+def test_raw_counts_with_a_weak_penalty_are_too_sure_of_themselves():
+    counts, grades = draw_counts(40, 60, n_codewords=150, planted={0: 2.0})
+    assert cross_validate(counts, grades, QUICK, protocol="paper").summary.loc["calibration_slope", "high"] < 0.7
+
+
+def test_the_decision_curve_of_calling_everybody_is_that_of_everybody():
+    counts, grades = draw_counts(planted={0: 3.0})
+    thresholds = np.linspace(0.1, 0.9, 9)
+    majority = decision_curve(cross_validate(counts, grades, QUICK, kind="majority"), thresholds)
+    low = majority[(majority["positive"] == "HGG") & (majority["threshold"] < 0.55)]
+    for column in ("net_benefit", "low", "high"):  # the share of the grades is the same in every draw
+        assert low[column].tolist() == pytest.approx(low["everybody"].tolist())
+    codewords = decision_curve(cross_validate(counts, grades, QUICK), thresholds)
+    assert ((codewords["low"] <= codewords["net_benefit"]) & (codewords["net_benefit"] <= codewords["high"])).all()
+    assert codewords.groupby("positive").size().to_dict() == {"HGG": 9, "LGG": 9}
+
+
+def test_the_enhancing_share_is_et_over_tc_and_nothing_enhances_without_a_core():
+    volumes = pd.DataFrame({"NET": [3.0, 0.0, 0.0, 5.0], "ED": 1.0, "ET": [1.0, 2.0, 0.0, 0.0]})
+    assert enhancing_share(volumes)["enhancing_share"].tolist() == [0.25, 1.0, 0.0, 0.0]
+    assert enhancing_share(volumes.assign(ET=np.nan)).isna().all(axis=None)
+    with pytest.raises(GradingError):
+        enhancing_share(-volumes)

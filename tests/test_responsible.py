@@ -5,6 +5,7 @@ from small_radiomics import draw_counts
 
 from drlib.radiomics.responsible import (
     ResponsibleSettings,
+    choose_codewords,
     find_responsible,
     is_testable,
     represent_duplicates,
@@ -12,7 +13,7 @@ from drlib.radiomics.responsible import (
     screen,
     split_halves,
 )
-from drlib.radiomics.statistics import StatisticsError
+from drlib.radiomics.statistics import StatisticsError, effect_likelihood_ratio
 
 QUICK = ResponsibleSettings(halves=20)
 PAPER = ResponsibleSettings(procedure="paper")
@@ -111,3 +112,28 @@ def test_screening_leaves_out_a_constant_whose_deviation_is_a_rounding_error():
     assert (wide.std(axis=0)[:-1] > 0).any(), "else this test says nothing"
     assert screen(wide, np.arange(50) < 20, 3).tolist() == [199]
     assert not len(screen(constant[:, None], np.arange(50) < 20, 3))
+
+
+def test_k_star_is_what_the_table_calls_responsible():
+    for planted in ({3: 4.0, 7: 0.25}, {3: 2.0, 4: 1.6, 9: 0.6}, {}):
+        counts, grades = draw_counts(30, 40, planted=planted, seed=1)
+        table = find_responsible(counts, grades, QUICK, seed=2)
+        assert choose_codewords(counts, grades, QUICK, seed=2) == table.index[table["responsible"]].tolist()
+    assert choose_codewords(*draw_counts(5, 20, planted={3: 4.0}), QUICK) == []
+
+
+def test_the_model_of_all_patients_is_the_effect_likelihood_ratio_test_of_k_star():
+    counts, grades = draw_counts(40, 60, planted={3: 2.5, 7: 0.4})
+    table = find_responsible(counts, grades, QUICK)
+    logs = np.log1p(counts[[3, 7]].astype(float))
+    due = effect_likelihood_ratio((logs - logs.mean()) / logs.std(ddof=0), grades)
+    found = table.loc[[3, 7], ["model_coefficient", "model_lr_statistic", "model_lr_p"]].to_numpy()
+    assert found == pytest.approx(due[["coefficient", "lr_statistic", "lr_p"]].to_numpy(), rel=1e-6)
+    assert table.loc[[3, 7], "likelihood"].tolist() == ["maximum"] * 2 and table["model_lr_p"].notna().sum() == 2
+    assert ((table["auc_low"] <= table["auc"]) & (table["auc"] <= table["auc_high"])).all()
+
+
+def test_codewords_that_separate_the_grades_are_tested_with_firths_likelihood():
+    counts, grades = draw_counts(20, 30, planted={3: 40.0})
+    table = find_responsible(counts, grades, QUICK)
+    assert table.loc[3, "likelihood"] == "firth" and np.isfinite(table.loc[3, "model_lr_statistic"])

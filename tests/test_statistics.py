@@ -10,12 +10,16 @@ from small_radiomics import draw_counts
 
 from drlib.radiomics.statistics import (
     StatisticsError,
+    auc_interval,
     benjamini_hochberg,
     bootstrap_interval,
     check_grades,
     combine_split_p,
     compare_regions,
+    corrected_resampled_interval,
     effect_likelihood_ratio,
+    fit_logistic,
+    independent_columns,
     likelihood_ratio_tests,
     rank_sum,
 )
@@ -39,7 +43,7 @@ def test_rank_sum_equals_scipy_and_the_area_under_the_curve():
 def test_a_constant_codeword_shows_nothing():
     counts, grades = draw_counts()
     table = rank_sum(counts.assign(same=0), grades)
-    assert table.loc["same"].tolist() == [1.0, 0.5]
+    assert table.loc["same", ["rank_p", "auc"]].tolist() == [1.0, 0.5]
 
 
 def test_the_likelihood_ratio_equals_statsmodels_where_classes_overlap():
@@ -251,3 +255,70 @@ def test_doubled_patients_and_single_grades_are_refused():
         check_grades(counts[(grades == "HGG").to_numpy()], grades)
     with pytest.raises(StatisticsError, match="finite"):
         check_grades(counts.astype(float).replace(counts.iloc[0, 0], np.nan), grades)
+
+
+def test_the_interval_of_an_area_holds_the_true_one_as_often_as_it_says():
+    random, true = np.random.default_rng(0), scipy.stats.norm.cdf(1 / np.sqrt(2))
+    hgg, lgg = random.normal(1, 1, (600, 25, 1)), random.normal(0, 1, (600, 1, 15))
+    low, high = auc_interval((hgg > lgg).mean(axis=(1, 2)), 15, 25)
+    assert 0.93 <= ((low <= true) & (true <= high)).mean() <= 0.99
+
+
+def test_the_interval_of_an_area_mirrors_with_the_grades_and_keeps_a_width_where_they_are_separated():
+    low, high = auc_interval(np.array([0.8, 0.2, 1.0, 0.5]), 20, 30)
+    mirrored_low, mirrored_high = auc_interval(np.array([0.2, 0.8]), 20, 30)
+    assert low[:2] == pytest.approx(1 - mirrored_high) and high[:2] == pytest.approx(1 - mirrored_low)
+    assert 0.85 < low[2] < 1 == high[2] and low[3] + high[3] == pytest.approx(1)
+    end = low[3]
+    error = np.sqrt(end * (1 - end) * (1 + 24 * ((1 - end) / (2 - end) + end / (1 + end))) / 600)  # Hanley and McNeil's at the end
+    assert 0.5 - end == pytest.approx(1.959964 * error, rel=1e-5)
+
+
+def test_the_corrected_resampled_interval_is_students_where_nobody_is_held_out():
+    values = np.array([0.80, 0.85, 0.78, 0.90, 0.83])
+    plain = scipy.stats.t.interval(0.95, 4, loc=values.mean(), scale=scipy.stats.sem(values))
+    found = corrected_resampled_interval(values, 0.0)
+    assert (found.low, found.high) == pytest.approx(plain) and found.estimate == pytest.approx(0.832)
+
+
+def test_the_corrected_resampled_interval_of_five_folds_is_wider_by_the_overlap_of_the_training_sets():
+    values = np.append(np.tile([0.80, 0.85, 0.78, 0.90, 0.83], 10), np.nan)
+    found = corrected_resampled_interval(values, 0.2)
+    due = scipy.stats.t.ppf(0.975, 49) * np.sqrt((1 / 50 + 1 / 4) * values[:50].var(ddof=1))  # test over training patients: 1 / 4
+    assert found.high - found.estimate == pytest.approx(due) == found.estimate - found.low
+    assert np.isnan(corrected_resampled_interval(np.array([0.8]), 0.2).low)
+
+
+def test_repeating_the_same_folds_does_not_make_the_corrected_interval_vanish():
+    random, widths = np.random.default_rng(0), []
+    values = random.normal(0.8, 0.1, 5)
+    for repeats in (1, 10, 1000):
+        interval = corrected_resampled_interval(np.tile(values, repeats), 0.2)
+        widths.append(interval.high - interval.low)
+    assert widths[0] > widths[1] > widths[2] > 0.9 * 2 * 1.96 * np.sqrt(values.var() / 4)
+
+
+def test_plain_logistic_regression_is_that_of_statsmodels():
+    counts, grades = draw_counts(n_lgg=60, n_hgg=80, planted={0: 1.5})
+    columns, is_hgg = np.log1p(counts[[0, 1, 2]].to_numpy(float)), (grades == "HGG").to_numpy()
+    due = sm.Logit(is_hgg.astype(float), sm.add_constant(columns)).fit(disp=0, tol=1e-12).params
+    coefficients, intercept, likelihood = fit_logistic(columns, is_hgg)
+    assert [intercept, *coefficients] == pytest.approx(due.tolist(), rel=1e-5) and likelihood == "maximum"
+
+
+def test_plain_logistic_regression_is_firths_where_the_grades_are_separated():
+    columns, is_hgg = np.linspace(0, 1, 20)[:, None], np.arange(20) >= 8
+    coefficients, intercept, likelihood = fit_logistic(columns, is_hgg)
+    due = FirthLogisticRegression(max_iter=200).fit(columns, is_hgg)
+    assert likelihood == "firth" and np.isfinite(coefficients).all()
+    assert [coefficients[0], intercept] == pytest.approx([due.coef_[0], due.intercept_], rel=1e-2)
+
+
+def test_columns_that_say_nothing_new_have_no_coefficient():
+    random = np.random.default_rng(0)
+    first, second = random.normal(size=(2, 50))
+    columns, is_hgg = np.column_stack([np.ones(50), first, 2 * first + 1, second]), np.arange(50) < 20
+    assert independent_columns(columns) == [1, 3]
+    assert np.flatnonzero(fit_logistic(columns, is_hgg)[0]).tolist() == [1, 3]
+    nothing, intercept, _ = fit_logistic(columns[:, []], is_hgg)
+    assert nothing.size == 0 and intercept == pytest.approx(np.log(20 / 30))

@@ -4,13 +4,21 @@ from drlib.figures.ablation import AblationCase, plot_locality, plot_region_valu
 from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
 from drlib.figures.corrections import plot_codebook_steps, plot_ladder
 from drlib.figures.engine import plot_growth, plot_ratios, plot_roofline
-from drlib.figures.grading import plot_calibration, plot_confusion, plot_models, plot_probabilities, plot_roc
+from drlib.figures.grading import (
+    plot_calibration,
+    plot_confusion,
+    plot_decision_curve,
+    plot_differences,
+    plot_models,
+    plot_probabilities,
+    plot_roc,
+)
 from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
 from drlib.figures.known_truth import plot_leaks, plot_null, plot_planted, plot_power
 from drlib.figures.overview import plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
-from drlib.figures.responsible import plot_responsible, plot_screening
+from drlib.figures.responsible import plot_responsible, plot_screening, plot_selection
 from drlib.figures.robustness import plot_difference_ratios, plot_performance
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
 from drlib.figures.verdict import linked_verdicts, plot_verdict, verdict_table
@@ -26,6 +34,8 @@ __all__ = [
     "plot_codewords_by_grade",
     "plot_confusion",
     "plot_difference_ratios",
+    "plot_differences",
+    "plot_decision_curve",
     "plot_dice",
     "plot_growth",
     "plot_histograms",
@@ -52,6 +62,7 @@ __all__ = [
     "plot_roofline",
     "plot_screening",
     "plot_segmentations",
+    "plot_selection",
     "plot_training",
     "plot_usage",
     "plot_verdict",

@@ -1,4 +1,4 @@
-"""Figures of grading: ROC, each patient's probability, both confusion conventions, models side by side, calibration.
+"""Figures of grading: ROC, each patient's probability, both conventions, models side by side, calibration, decision curve.
 
 All of them show out-of-fold probabilities: a patient's P(HGG) comes from classifiers that never saw this patient. Numbers are written
 into a figure only from the table that the text shows too, so that the two agree.
@@ -44,7 +44,10 @@ METRIC_NAMES = {
     "sensitivity": "recall (sensitivity)",
     "specificity": "specificity",
     "npv": "negative predictive value",
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
 }
+BETTER = {"brier": "below 0"}  # where the first of two models is better; of all other metrics: above 0
 MODEL_LINES = ((INK, "-", 2.0), ("#8A5A00", "--", 1.5), ("#5B6BB5", "-.", 1.5), ("#4B7A47", ":", 1.5), ("#9B3D6B", (0, (5, 1)), 1.5))
 
 
@@ -136,6 +139,53 @@ def plot_models(table: pd.DataFrame, metrics: tuple[str, ...] = ("accuracy", "au
         ax.axvline(published, color="black", linewidth=1, linestyle=":", zorder=0)
         ax.plot(published, len(table) - 0.45, clip_on=False, markersize=6, **PAPER_MARKER)
         ax.legend(handles=[paper_handle(f"paper: {published:.2f}")], loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+    return figure
+
+
+@styled
+def plot_differences(
+    differences: pd.DataFrame, metrics: tuple[str, ...] = ("accuracy", "auc", "brier"), first: str = "codewords"
+) -> Figure:
+    """Show how much the first model's metric is above that of each other model, on the same patients, with its 95 % interval.
+
+    ``differences``: ``model``, ``metric``, ``difference``, ``low``, ``high``. An interval that crosses the line at 0 shows no difference.
+    Source: ours.
+    """
+    models = list(dict.fromkeys(differences["model"]))
+    figure, axes = new_figure(1.2 + 0.36 * len(models), 1, len(metrics), sharey=True, squeeze=False)
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        rows = differences[differences["metric"] == metric].set_index("model").reindex(models)
+        _draw_differences(ax, rows, BETTER.get(metric, "above 0"))
+        ax.set_xlabel(f"difference in {metric_name(metric)}\n({BETTER.get(metric, 'above 0')}: {first} better)")
+    axes[0, 0].set_yticks(range(len(models))[::-1], models)
+    axes[0, 0].set(ylim=(-0.6, len(models) - 0.4), ylabel=f"{first} less ...")
+    return figure
+
+
+@styled
+def plot_decision_curve(decisions: pd.DataFrame, main: str = "codewords") -> Figure:
+    """Show the net benefit of acting on each model's P at every threshold, beside acting on everybody and on nobody.
+
+    ``decisions``: ``model``, ``positive``, ``threshold``, ``net_benefit``, ``low``, ``high``, ``everybody``. At the left HGG is what is
+    looked for, at the right LGG. ``main`` has its 95 % band (bootstrap over patients within each grade). The height is cut at -0.05.
+    Source: ours; Vickers and Elkin 2006.
+    """
+    figure, axes = new_figure(3.9, 1, 2)
+    for ax, positive in zip(axes, ("HGG", "LGG"), strict=True):
+        shown = decisions[decisions["positive"] == positive]
+        curves = dict(iter(shown.groupby("model", sort=False)))
+        curves = {main: curves.pop(main), **curves}
+        ax.fill_between(*(curves[main][name] for name in ("threshold", "low", "high")), color=INK, alpha=0.15, linewidth=0)
+        for (name, curve), (colour, line, width) in zip(curves.items(), MODEL_LINES, strict=False):
+            ax.plot(curve["threshold"], curve["net_benefit"], color=colour, linestyle=line, linewidth=width, label=name)
+        ax.plot(curves[main]["threshold"], curves[main]["everybody"], color=QUIET, linewidth=1, label="everybody")
+        ax.axhline(0, color=QUIET, linewidth=1, linestyle=(0, (1, 3)), label="nobody")
+        ax.set(xlabel=f"threshold: act where P({positive}) is above it (0 to 1)", xlim=(0, 1))
+        ax.set_ylim(-0.05, 1.08 * curves[main]["everybody"].max() + 0.02)
+        ax.set_title(f"{positive} positive", color=GRADE_COLOURS[positive])
+        grid_lines(ax, "both")
+    axes[0].set_ylabel("net benefit (true positives per patient)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -241,6 +291,20 @@ def _draw_models(ax: Axes, rows: np.ndarray, values: np.ndarray) -> None:
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     lowest = np.nanmin(values)
     ax.set(ylim=(-0.6, len(rows) - 0.4), xlim=(max(0.0, min(0.5, np.floor(20 * lowest) / 20) - 0.02), 1.07))
+    grid_lines(ax, "x")
+
+
+def _draw_differences(ax: Axes, rows: pd.DataFrame, better: str) -> None:
+    ax.axvline(0, color=QUIET, linewidth=1, linestyle=":")
+    for height, row in zip(range(len(rows))[::-1], rows.itertuples(), strict=True):
+        clear = row.low > 0 or row.high < 0
+        ax.hlines(height, row.low, row.high, color=INK, linewidth=2)
+        ax.plot(row.difference, height, "o", color=INK, markersize=6, markerfacecolor=INK if clear else "white")
+        place = ax.annotate(f"{row.difference:+.2f}", (row.difference, height), xytext=(0, 5), textcoords="offset points", ha="center")
+        place.set_fontsize(8)
+    reach = 1.15 * np.nanmax(np.abs(rows[["low", "high"]].to_numpy(float)))
+    ax.set_xlim(-reach, reach)
+    ax.axvspan(*((0, reach) if better == "above 0" else (-reach, 0)), color="#EEF2F6", zorder=-1)  # where the first model is better
     grid_lines(ax, "x")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from drlib.cohort.regions import GRADES
 from drlib.figures.style import GRADE_COLOURS, GRADE_MARKERS, INK, QUIET, figure_and_axes, grade_handles, grid_lines, new_figure, styled
@@ -13,6 +14,8 @@ from drlib.figures.style import GRADE_COLOURS, GRADE_MARKERS, INK, QUIET, figure
 def plot_responsible(table: pd.DataFrame, n: int = 12) -> Figure:
     """Show responsible codewords as a forest: mean count by grade, AUC of the count alone, coefficient, how stably selected.
 
+    The grey bar is the 95 % interval of the AUC.
+
     ``table``: what :func:`drlib.radiomics.responsible.find_responsible` returns. Responsible codewords are filled; where there are fewer
     than ``n``, the next by rank test follow below the line, hollow. Source: the paper, Results (identification of responsible vectors).
     """
@@ -20,6 +23,7 @@ def plot_responsible(table: pd.DataFrame, n: int = 12) -> Figure:
     figure, axes = new_figure(1.6 + 0.27 * len(shown), 1, 4, sharey=True, width_ratios=(1.3, 1, 1, 0.8))
     rows = np.arange(len(shown))[::-1]
     _draw_means(axes[0], shown, rows)
+    axes[1].hlines(rows, shown["auc_low"], shown["auc_high"], color="#C3C8D0", linewidth=4, zorder=0.5)
     _draw_points(axes[1], shown["auc"], shown, rows, 0.5)
     axes[1].set(xlabel="AUC of the count alone\n(0.5: no difference)", xlim=(-0.02, 1.02), title="separates")
     _draw_points(axes[2], shown["coefficient"], shown, rows, 0.0)
@@ -63,6 +67,34 @@ def plot_screening(table: pd.DataFrame, level: float = 0.05, ax: Axes | None = N
     below = int((tested["q"] < level).sum())
     ax.set_title(f"{below} of {len(tested)} codewords below a false-discovery rate of {level:g}; {kept.sum()} responsible (ringed)")
     grid_lines(ax)
+    return figure
+
+
+@styled
+def plot_selection(table: pd.DataFrame, n: int = 14, threshold: float = 0.5) -> Figure:
+    """Show how often each codeword is chosen: by halves of the cohort, and into K* by the training sets of the cross-validation.
+
+    ``table``: ``selected_share``, ``fold_share``, ``direction``, ``responsible``, a row per codeword; the ``n`` most often chosen are
+    shown. A codeword at or beyond ``threshold`` is stable, and responsible where the rank-sum test passes too. Source: ours.
+    """
+    order = table[["selected_share", "fold_share"]].max(axis=1).rename("most")
+    shown = table.join(order).nlargest(n, "most").sort_values(["selected_share", "fold_share"], ascending=False)
+    figure, ax = new_figure(1.4 + 0.25 * len(shown))
+    rows = np.arange(len(shown))[::-1]
+    ax.axvline(threshold, color=QUIET, linewidth=1, linestyle="--")
+    ax.hlines(rows, shown["selected_share"], shown["fold_share"], color="#C3C8D0", linewidth=1.4, zorder=1)
+    for row, codeword in zip(rows, shown.itertuples(), strict=True):
+        ax.plot(codeword.fold_share, row, "|", color=INK, markersize=11, markeredgewidth=2)
+        _draw_point(ax, codeword.selected_share, row, codeword.direction, bool(codeword.responsible))
+    ax.set_yticks(rows, [str(codeword) for codeword in shown.index])
+    ax.set(
+        xlabel="share of resamples that choose the codeword (0 to 1)", ylabel="codeword", xlim=(-0.02, 1.02), ylim=(-0.7, len(shown) - 0.3)
+    )
+    bar = Line2D([], [], linestyle="none", marker="|", color=INK, markersize=11, markeredgewidth=2, label="training sets, into K*")
+    figure.legend(
+        handles=[*_direction_handles(), bar], loc="outside lower center", ncols=3, title="points: halves of the cohort; filled: responsible"
+    )
+    grid_lines(ax, "x")
     return figure
 
 

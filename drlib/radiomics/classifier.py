@@ -21,21 +21,41 @@ from sklearn.preprocessing import FunctionTransformer
 
 from drlib.artifacts import write_json
 from drlib.errors import DeepRadiomicsError
-from drlib.radiomics.statistics import check_grades
+from drlib.radiomics.responsible import ResponsibleSettings, choose_codewords
+from drlib.radiomics.statistics import check_grades, fit_logistic
 from drlib.seeds import derive_seed
 
-Kind = Literal["raw-counts", "counts", "features", "majority"]
+Kind = Literal["raw-counts", "counts", "responsible", "features", "majority"]
+LOGARITHMIC = ("counts", "responsible")  # kinds that look at log(1 + feature)
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # C, the inverse strength of the L2 penalty
 SIZES = (16, None)  # columns kept; None: all
 INNER_FOLDS = 3
+HALVES_IN_FOLD = 50  # of the patients of a fold; half as many as for the cohort, because there are fifty folds
 
 
 class GradingError(DeepRadiomicsError):
     """Patients cannot be divided into folds, or a classifier does not fit the counts it is given."""
 
 
-class NestedLogistic(ClassifierMixin, BaseEstimator):
+class LinearClassifier(ClassifierMixin, BaseEstimator):
+    """What any fitted logistic regression says of new patients, from ``coef_`` (one per column), ``intercept_`` and ``classes_``."""
+
+    def decision_function(self, columns: np.ndarray) -> np.ndarray:
+        """Return the log odds of the second class."""
+        return columns @ self.coef_ + self.intercept_
+
+    def predict_proba(self, columns: np.ndarray) -> np.ndarray:
+        """Return (patients, 2) probabilities."""
+        probability = expit(self.decision_function(columns))
+        return np.column_stack([1 - probability, probability])
+
+    def predict(self, columns: np.ndarray) -> np.ndarray:
+        """Return the more probable class."""
+        return self.classes_[(self.decision_function(columns) > 0).astype(int)]
+
+
+class NestedLogistic(LinearClassifier):
     """L2 logistic regression of standardised columns, which chooses how many columns and how strong a penalty by itself.
 
     Standardisation, ranking of the columns (by the difference of the two class means) and fit are repeated in each of three inner
@@ -57,19 +77,6 @@ class NestedLogistic(ClassifierMixin, BaseEstimator):
         self.coef_, self.intercept_ = next(_fit_path(columns, positive, self.size_, [self.penalty_]))
         return self
 
-    def decision_function(self, columns: np.ndarray) -> np.ndarray:
-        """Return the log odds of the second class."""
-        return columns @ self.coef_ + self.intercept_
-
-    def predict_proba(self, columns: np.ndarray) -> np.ndarray:
-        """Return (patients, 2) probabilities."""
-        probability = expit(self.decision_function(columns))
-        return np.column_stack([1 - probability, probability])
-
-    def predict(self, columns: np.ndarray) -> np.ndarray:
-        """Return the more probable class."""
-        return self.classes_[(self.decision_function(columns) > 0).astype(int)]
-
     def _choose(self, columns: np.ndarray, positive: np.ndarray) -> tuple[int | None, float]:
         losses = np.zeros((len(self.sizes), len(self.penalties)))
         inner = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=self.seed % 2**32)
@@ -80,6 +87,30 @@ class NestedLogistic(ClassifierMixin, BaseEstimator):
                     losses[row, column] += np.logaddexp(0, np.where(positive[held_out], -log_odds, log_odds)).sum()
         row, column = np.unravel_index(losses.argmin(), losses.shape)
         return self.sizes[row], self.penalties[column]
+
+
+class ResponsibleLogistic(LinearClassifier):
+    """Eq. 6 by the letter: K* is chosen among the columns, log(1 + count), and logistic regression without a penalty fitted to K* alone.
+
+    K* are the codewords that the patients fitted to would call responsible, found in 50 halves of them; where there are none, only
+    the constant is left and every patient gets the share of the second class. After ``fit``: ``coef_`` (0 outside K*),
+    ``intercept_`` and ``likelihood_`` (``maximum``, or ``firth`` where K* separates the classes).
+
+    Source: paper, Eq. 6 and "Identification of responsible vectors"; stability selection and Firth's likelihood are ours.
+    """
+
+    def __init__(self, halves: int = HALVES_IN_FOLD, seed: int = 0):
+        self.halves, self.seed = halves, seed
+
+    def fit(self, columns: np.ndarray, classes: np.ndarray) -> "ResponsibleLogistic":
+        """Fit to (patients, columns) and their two classes, of which the second is HGG."""
+        self.classes_ = np.unique(classes)
+        is_hgg = classes == self.classes_[1]
+        counts, grades = pd.DataFrame(np.rint(np.expm1(columns))), pd.Series(np.where(is_hgg, "HGG", "LGG"))
+        chosen = choose_codewords(counts, grades, ResponsibleSettings(halves=self.halves), self.seed)
+        self.coef_ = np.zeros(columns.shape[1])
+        self.coef_[chosen], self.intercept_, self.likelihood_ = fit_logistic(columns[:, chosen], is_hgg)
+        return self
 
 
 def _fit_path(
@@ -127,10 +158,12 @@ def fit_ridge(columns: np.ndarray, positive: np.ndarray, penalty: float, start: 
 def classifier(kind: Kind, seed: int = 0) -> Pipeline:
     """Return an unfitted pipeline; its class 1 is HGG.
 
-    ``raw-counts``: the paper's, counts as they are and L2 with C = 1. ``counts``: log(1 + count), then NestedLogistic. ``features``:
-    NestedLogistic on all columns as they are, for a few features such as log-volumes. ``majority``: always the commoner grade.
+    ``raw-counts``: the paper's, counts as they are and L2 with C = 1. ``counts``: log(1 + count), then NestedLogistic.
+    ``responsible``: log(1 + count), then ResponsibleLogistic. ``features``: NestedLogistic on all columns as they are, for a few
+    features such as log-volumes. ``majority``: always the commoner grade.
 
-    Source: paper, Eq. 6; ``counts`` is ours (counts span four decades, and their logarithm is what log-volumes are to volumes).
+    Source: paper, Eq. 6; ``counts`` and ``responsible`` are ours (counts span four decades, and their logarithm is what log-volumes are
+    to volumes).
     """
     if kind == "majority":
         return Pipeline([("logistic", DummyClassifier(strategy="prior"))])
@@ -139,7 +172,8 @@ def classifier(kind: Kind, seed: int = 0) -> Pipeline:
         return Pipeline([("rotate", rotate), ("logistic", LogisticRegression(C=1.0, solver="newton-cholesky", max_iter=1000))])
     if kind == "features":
         return Pipeline([("logistic", NestedLogistic(sizes=(None,), seed=seed))])
-    return Pipeline([("log", FunctionTransformer(np.log1p)), ("logistic", NestedLogistic(seed=seed))])
+    logistic = ResponsibleLogistic(seed=seed) if kind == "responsible" else NestedLogistic(seed=seed)
+    return Pipeline([("log", FunctionTransformer(np.log1p)), ("logistic", logistic)])
 
 
 @dataclass(frozen=True)
@@ -174,13 +208,13 @@ def fit_classifier(
     if kind == "majority":
         raise GradingError("the majority answer has no coefficients to save")
     model = classifier(kind, derive_seed(seed, "inner", "all")).fit(features.to_numpy(dtype=float), (grades == "HGG").to_numpy())
-    linear = model[1:] if kind == "counts" else model
+    linear = model[1:] if kind in LOGARITHMIC else model
     constant = linear.decision_function(np.zeros((1, features.shape[1])))[0]
     logistic = model.named_steps["logistic"]
     return GradeClassifier(
         kind=kind,
         features=tuple(map(str, features.columns)),
-        transform="log1p" if kind == "counts" else "none",
+        transform="log1p" if kind in LOGARITHMIC else "none",
         coefficients=tuple((linear.decision_function(np.eye(features.shape[1])) - constant).tolist()),
         intercept=float(constant),
         size=getattr(logistic, "size_", None),

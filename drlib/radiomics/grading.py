@@ -20,20 +20,23 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from drlib.profiles import GradingSettings
+from drlib.radiomics.calibration import CALIBRATION, calibration_metrics, net_benefit
 from drlib.radiomics.classifier import (
     GradeClassifier,
     GradingError,
     Kind,
+    LinearClassifier,
     classifier,
     fit_classifier,
     load_classifier,
     predict_hgg,
     save_classifier,
 )
-from drlib.radiomics.statistics import Interval, check_grades
+from drlib.radiomics.statistics import bootstrap_weights, check_grades, corrected_resampled_interval, percentile_interval
 from drlib.seeds import derive_seed, generator
 
 __all__ = [
+    "CALIBRATION",
     "METRICS",
     "GradeClassifier",
     "GradingError",
@@ -41,7 +44,9 @@ __all__ = [
     "classifier",
     "compare_models",
     "cross_validate",
+    "decision_curve",
     "draw_folds",
+    "enhancing_share",
     "fit_classifier",
     "fold_classifiers",
     "grading_metrics",
@@ -63,12 +68,15 @@ class GradingResult:
 
     ``probabilities``: P(HGG) out of fold, a row per patient, a column per repeat. ``folds``: the fold of each patient, same shape.
     ``per_fold``: a row per repeat and fold: n and the METRICS; ``sensitivity_LGG`` is the sensitivity with LGG as the positive class.
-    ``summary``: a row per metric: ``mean`` and ``sd`` over folds (the paper's way), ``estimate`` on all out-of-fold probabilities
-    (averaged over repeats) and its interval ``low``..``high``, a bootstrap over patients within each grade.
+    ``summary``: a row per metric, METRICS and CALIBRATION: ``mean`` and ``sd`` over folds (the paper's way) with the corrected
+    resampled interval ``resampled_low``..``resampled_high`` of the mean, ``estimate`` on all out-of-fold probabilities (averaged over
+    repeats) and its interval ``low``..``high``, a bootstrap over patients within each grade. CALIBRATION has no values per fold: a
+    fold is too small for a slope.
     ``permutation_p``: how often the AUC of the same procedure on shuffled grades reaches that of the first repeat (None: not asked).
+    ``chosen``: share of all fitted classifiers in which a column has a coefficient (None for classifiers that choose none).
     ``converged``: whether every fit reached its tolerance.
 
-    Caveat: the interval covers the draw of the graded patients, not that of the training patients of other cohorts.
+    Caveat: the bootstrap covers the draw of the graded patients, the corrected resampled interval that of the training patients too.
     """
 
     protocol: Protocol
@@ -79,6 +87,7 @@ class GradingResult:
     per_fold: pd.DataFrame
     summary: pd.DataFrame
     permutation_p: float | None
+    chosen: pd.Series | None
     converged: bool
 
 
@@ -94,8 +103,9 @@ def cross_validate(
     """Grade every patient of ``features`` (patients x codewords, or other columns) by classifiers fitted to other patients.
 
     ``grades`` may hold more patients; those of ``features`` are graded. ``kind`` is the classifier (None: ``raw-counts`` for the protocol
-    ``paper``, ``counts`` for ``ours``); give ``features`` for a table of volumes and ``majority`` for the answer that looks at nothing.
-    The protocol ``paper`` has one repeat. ``n_jobs``: processes that share the permutations.
+    ``paper``, ``counts`` for ``ours``); give ``responsible`` for Eq. 6 on K* alone, ``features`` for a table of volumes and
+    ``majority`` for the answer that looks at nothing. The protocol ``paper`` has one repeat. ``n_jobs``: processes that share the
+    permutations.
 
     Raises StatisticsError for patients without a grade and GradingError where a grade has fewer patients than there are folds.
 
@@ -121,6 +131,7 @@ def cross_validate(
         permutation_p=_permutation_p(
             values, is_hgg, _auc(probabilities[:, 0], is_hgg, folds[:, 0]), kind, settings, seed, protocol, n_jobs
         ),
+        chosen=_chosen([weights for run in runs for weights in run[2]], features.columns),
         converged=all(run[1] for run in runs),
     )
 
@@ -153,23 +164,57 @@ def volume_features(volumes: pd.DataFrame) -> pd.DataFrame:
     return np.log1p(volumes).add_prefix("log_volume_")
 
 
+def enhancing_share(volumes: pd.DataFrame) -> pd.DataFrame:
+    """Return ET / TC, the enhancing share of the tumour core (0 to 1), of ``volumes`` (NET and ET in cm3); 0 where there is no core.
+
+    A tumour without a core has nothing that enhances, which is what a share of 0 says of a tumour that has one.
+
+    Source: ours; the one number a radiologist looks at first.
+    """
+    if (volumes[["NET", "ET"]].to_numpy() < 0).any():
+        raise GradingError("a volume is negative")
+    core = volumes["NET"] + volumes["ET"]
+    return (volumes["ET"] / core.mask(core == 0, 1)).to_frame("enhancing_share")
+
+
 def compare_models(results: Mapping[str, GradingResult], reference: str, seed: int = 0, metrics: tuple[str, ...] = METRICS) -> pd.DataFrame:
     """Compare models on the same patients: a row per model and metric with the difference to ``reference`` and its paired interval.
 
-    The bootstrap draws the same patients for both models. Raises GradingError where the models graded different patients.
+    ``metrics`` may name CALIBRATION too. The bootstrap draws the same patients for both models. Raises GradingError where the models
+    graded different patients.
     """
-    base = results[reference]
-    rows = []
+    base, rows = results[reference], []
+    is_hgg = (base.grades == "HGG").to_numpy()
+    weights = bootstrap_weights(is_hgg, generator(seed, "bootstrap"))
+    theirs = _pooled(base.probabilities.to_numpy(), is_hgg, base.folds.to_numpy(), weights, metrics)
     for name, result in results.items():
         if not result.grades.equals(base.grades):
             raise GradingError(f"{name} and {reference} graded different patients; a paired comparison needs the same")
-        is_hgg = (base.grades == "HGG").to_numpy()
-        weights = _bootstrap_weights(is_hgg, generator(seed, "bootstrap"))
-        ours, theirs = (grading_metrics(r.probabilities.to_numpy(), is_hgg, r.folds.to_numpy(), weights) for r in (result, base))
+        ours = _pooled(result.probabilities.to_numpy(), is_hgg, result.folds.to_numpy(), weights, metrics)
         for metric in metrics:
-            interval = _interval(ours[metric] - theirs[metric])
+            interval = percentile_interval(ours[metric] - theirs[metric])
             rows.append({"model": name, "metric": metric, "difference": interval.estimate, "low": interval.low, "high": interval.high})
     return pd.DataFrame(rows)
+
+
+def decision_curve(result: GradingResult, thresholds: np.ndarray, seed: int = 0) -> pd.DataFrame:
+    """Return a row per positive grade and threshold: ``net_benefit`` of the model, ``low`` and ``high`` (95 %, bootstrap over
+    patients within each grade), and ``everybody``, the net benefit of calling every patient positive.
+
+    See :func:`drlib.radiomics.calibration.net_benefit`. Caveat: the share of HGG is that of the cohort, in the draws too; where the
+    grades were sampled apart it is not that of a clinic, and neither is the benefit.
+
+    Source: ours.
+    """
+    is_hgg, probabilities = (result.grades == "HGG").to_numpy(), result.probabilities.to_numpy()
+    weights, tables = bootstrap_weights(is_hgg, generator(seed, "bootstrap")), []
+    for positive in ("HGG", "LGG"):
+        draws = net_benefit(probabilities, is_hgg, thresholds, weights, positive)
+        everybody = net_benefit(np.full((len(is_hgg), 1), float(positive == "HGG")), is_hgg, thresholds, positive=positive)[0]
+        low, high = np.quantile(draws[1:], [0.025, 0.975], axis=0)
+        columns = {"positive": positive, "threshold": thresholds, "net_benefit": draws[0], "low": low, "high": high}
+        tables.append(pd.DataFrame(columns | {"everybody": everybody}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def grading_metrics(
@@ -212,25 +257,44 @@ def _weighted_auc(probabilities: np.ndarray, is_hgg: np.ndarray, folds: np.ndarr
     return won / met
 
 
-def _out_of_fold(values: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray, kind: Kind, seed: int) -> tuple[np.ndarray, bool]:
-    probabilities, converged = np.full(len(is_hgg), np.nan), True
+def _pooled(
+    probabilities: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray, weights: np.ndarray, metrics: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    found = grading_metrics(probabilities, is_hgg, folds, weights)
+    return found | calibration_metrics(probabilities, is_hgg, folds, weights) if set(metrics) & set(CALIBRATION) else found
+
+
+def _out_of_fold(
+    values: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray, kind: Kind, seed: int
+) -> tuple[np.ndarray, bool, list[np.ndarray | None]]:
+    """Return P(HGG) of each patient, whether all fits converged, and the coefficients of each (None: not one per column)."""
+    probabilities, converged, coefficients = np.full(len(is_hgg), np.nan), True, []
     for held_out, model, fitted in fold_classifiers(values, is_hgg, folds, kind, seed):
         probabilities[held_out] = model.predict_proba(values[held_out])[:, 1]
         converged &= fitted
-    return probabilities, converged
+        logistic = model.named_steps["logistic"]
+        coefficients.append(logistic.coef_ if isinstance(logistic, LinearClassifier) else None)
+    return probabilities, converged, coefficients
+
+
+def _chosen(coefficients: list[np.ndarray | None], columns: pd.Index) -> pd.Series | None:
+    if any(weights is None for weights in coefficients):
+        return None
+    return pd.Series((np.array(coefficients) != 0).mean(axis=0), index=columns, name="chosen_share")
 
 
 def fold_classifiers(
     values: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray, kind: Kind, seed: int
 ) -> Iterator[tuple[np.ndarray, Pipeline, bool]]:
     """Yield, per fold, who is held out (boolean), the classifier fitted to all others, and whether the fit converged."""
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        model = classifier(kind, derive_seed(seed, "inner", int(fold)))
-        with warnings.catch_warnings(record=True) as caught, threadpool_limits(1):  # matrices too small to share
-            warnings.simplefilter("always", ConvergenceWarning)
-            model.fit(values[~held_out], is_hgg[~held_out])
-        yield held_out, model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    with threadpool_limits(1):  # matrices too small to share; once for all folds, because looking for thread pools takes its time
+        for fold in np.unique(folds):
+            held_out = folds == fold
+            model = classifier(kind, derive_seed(seed, "inner", int(fold)))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ConvergenceWarning)
+                model.fit(values[~held_out], is_hgg[~held_out])
+            yield held_out, model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
 def _per_fold(probabilities: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray) -> pd.DataFrame:
@@ -245,36 +309,19 @@ def _per_fold(probabilities: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray) 
 
 def _summary(probabilities: np.ndarray, is_hgg: np.ndarray, folds: np.ndarray, random: np.random.Generator) -> pd.DataFrame:
     per_fold = _per_fold(probabilities, is_hgg, folds)
-    metrics = grading_metrics(probabilities, is_hgg, folds, _bootstrap_weights(is_hgg, random))
+    pooled = _pooled(probabilities, is_hgg, folds, bootstrap_weights(is_hgg, random), (*METRICS, *CALIBRATION))
     rows = {}
-    for metric in METRICS:
-        interval = _interval(metrics[metric])
-        spread = per_fold.groupby("repeat")[metric].std().mean()  # over the folds of a repeat, as the paper gives it
-        rows[metric] = {
-            "mean": per_fold[metric].mean(),
-            "sd": spread,
-            "estimate": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
-        }
-    return pd.DataFrame(rows).T.rename_axis("metric")
+    for metric, draws in pooled.items():
+        interval = percentile_interval(draws)
+        row = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+        rows[metric] = row | (_over_folds(per_fold, metric) if metric in METRICS else {})
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 
-def _bootstrap_weights(is_hgg: np.ndarray, random: np.random.Generator, resamples: int = 2000) -> np.ndarray:
-    """Return (1 + resamples, patients): each patient once, then draws with replacement within each grade."""
-    weights = np.ones((1 + resamples, len(is_hgg)))
-    for grade in (True, False):
-        n = int((is_hgg == grade).sum())
-        weights[1:, is_hgg == grade] = random.multinomial(n, np.full(n, 1 / n), size=resamples)
-    return weights
-
-
-def _interval(draws: np.ndarray, level: float = 0.95) -> Interval:
-    """Return the first value and the percentile interval of the others."""
-    if not np.isfinite(draws[1:]).any():
-        return Interval(float(draws[0]), np.nan, np.nan, level)
-    low, high = np.nanquantile(draws[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(draws[0]), float(low), float(high), level)
+def _over_folds(per_fold: pd.DataFrame, metric: str) -> dict[str, float]:
+    spread = per_fold.groupby("repeat")[metric].std().mean()  # over the folds of a repeat, as the paper gives it
+    mean = corrected_resampled_interval(per_fold[metric].to_numpy(), 1 / per_fold["fold"].nunique())
+    return {"mean": mean.estimate, "sd": spread, "resampled_low": mean.low, "resampled_high": mean.high}
 
 
 def _permutation_p(

@@ -23,6 +23,7 @@ from drlib.radiomics.statistics import (
     check_grades,
     combine_split_p,
     effect_likelihood_ratio,
+    independent_columns,
     likelihood_ratio_tests,
     rank_sum,
 )
@@ -60,12 +61,15 @@ def find_responsible(
 ) -> pd.DataFrame:
     """Return a row per codeword (column of ``counts``) with what speaks for it, and ``responsible``.
 
-    ``mean_LGG``, ``mean_HGG``: mean counts. ``rank_p``, ``auc``, ``q``: rank-sum test, P(more in HGG), Benjamini-Hochberg over the
-    codewords tested. ``lr_alone``, ``lr_alone_p``: likelihood-ratio test of log(1 + count) without any other codeword. ``direction``:
-    the grade that has more of it by rank. ``selected_share``: share of halves whose screening selects it. ``coefficient`` (log odds of
-    HGG per standard deviation of log(1 + count)), ``lr_statistic``: of the effect likelihood-ratio test, medians over the halves that
-    selected it; ``lr_p``: its p combined over all halves and adjusted for all codewords. ``group``: the codeword that represents it.
-    NaN, 1 or 0 for what was not tested or selected.
+    ``mean_LGG``, ``mean_HGG``: mean counts. ``rank_p``, ``auc`` (``_low``, ``_high``), ``q``: rank-sum test, P(more in HGG) with its
+    interval, Benjamini-Hochberg over the codewords tested. ``lr_alone``, ``lr_alone_p``: likelihood-ratio test of log(1 + count)
+    without any other codeword. ``direction``: the grade that has more of it by rank. ``selected_share``: share of halves whose
+    screening selects it. ``coefficient`` (log odds of HGG per standard deviation of log(1 + count)), ``lr_statistic``: of the effect
+    likelihood-ratio test, medians over the halves that selected it; ``lr_p``: its p combined over all halves and adjusted for all
+    codewords. ``model_coefficient``, ``model_lr_statistic``, ``model_lr_p``, ``likelihood``: the effect likelihood-ratio test as the
+    paper has it, in the model of the responsible codewords fitted to all patients, the ones that chose them too: **its p is too
+    small**, for the selection is not paid for. ``group``: the codeword that represents it. NaN, 1 or 0 for what was not tested or
+    selected.
 
     With ``procedure="stability"`` a codeword is **responsible** if at least half of the halves select it *and* q < .05. Why these
     two: the screening is a multivariable choice (a codeword that only repeats another is not made), as K* in Eq. 6 is meant to be,
@@ -88,7 +92,7 @@ def find_responsible(
     table = pd.DataFrame({f"mean_{grade}": counts[(grades == grade).to_numpy()].mean() for grade in ("LGG", "HGG")})
     alone = likelihood_ratio_tests(np.log1p(counts.astype(float)), grades)
     table = table.join(rank_sum(counts, grades)).assign(lr_alone=alone["lr_statistic"], lr_alone_p=alone["lr_p"])
-    group = represent_duplicates(counts.loc[:, is_testable(counts, settings)], settings.duplicate_correlation)
+    group = _groups(counts, settings)
     representatives = group.index[group == group.index]
     table["group"] = group.reindex(table.index)
     table["q"] = benjamini_hochberg(table["rank_p"].where(table.index.isin(representatives)))
@@ -102,7 +106,27 @@ def find_responsible(
         table["responsible"] = (table["selected_share"] >= settings.selected_share) & (table["q"] < settings.alpha)
     else:
         table["responsible"] = (table["lr_p"] < settings.alpha) & (table["rank_p"] < settings.alpha)
-    return table.rename_axis("codeword")
+    return table.join(_model_of_all(np.log1p(counts.loc[:, table["responsible"]].astype(float)), grades)).rename_axis("codeword")
+
+
+def choose_codewords(counts: pd.DataFrame, grades: pd.Series, settings: ResponsibleSettings = DEFAULT, seed: int = 0) -> list:
+    """Return the responsible codewords of ``find_responsible`` (``procedure="stability"``) without its tests: K* of Eq. 6.
+
+    It is quick enough to be done again in every fold. Empty where a half would have fewer than three patients of a grade.
+    """
+    grades = check_grades(counts, grades)
+    is_hgg = (grades == "HGG").to_numpy()
+    if min(is_hgg.sum(), (~is_hgg).sum()) < 6:
+        return []
+    group = _groups(counts, settings)
+    representatives = group.index[group == group.index]
+    q = benjamini_hochberg(rank_sum(counts[representatives], grades)["rank_p"])
+    logs, selected = np.log1p(counts[representatives].to_numpy(dtype=float)), np.zeros(len(representatives))
+    with threadpool_limits(1):
+        for screened, _ in split_halves(is_hgg, settings.halves, derive_seed(seed, "halves")):
+            selected[screen(logs[screened], is_hgg[screened], _n_selectable(is_hgg, settings))] += 1
+    stable = selected / (2 * (settings.halves // 2)) >= settings.selected_share
+    return list(representatives[stable & (q < settings.alpha).to_numpy()])
 
 
 def responsible_by_grade(table: pd.DataFrame, at_least: int = 0) -> dict[str, list[int]]:
@@ -130,6 +154,10 @@ def is_testable(counts: pd.DataFrame, settings: ResponsibleSettings) -> np.ndarr
     return ((present >= least) & (away_from_usual >= least)).to_numpy()
 
 
+def _groups(counts: pd.DataFrame, settings: ResponsibleSettings) -> pd.Series:
+    return represent_duplicates(counts.loc[:, is_testable(counts, settings)], settings.duplicate_correlation)
+
+
 def represent_duplicates(counts: pd.DataFrame, correlation: float) -> pd.Series:
     """Return for each column the column that stands for it: itself, or the most common one of its group.
 
@@ -137,7 +165,7 @@ def represent_duplicates(counts: pd.DataFrame, correlation: float) -> pd.Series:
     """
     if counts.shape[1] < 2:
         return pd.Series(counts.columns, index=counts.columns)
-    ranks = np.apply_along_axis(rankdata, 0, counts.to_numpy(float))
+    ranks = rankdata(counts.to_numpy(float), axis=0)
     distance = 1 - np.abs(np.corrcoef(ranks, rowvar=False))
     tree = linkage(squareform(np.clip(distance, 0, None), checks=False), method="complete")
     members = pd.Series(fcluster(tree, 1 - correlation, criterion="distance"), index=counts.columns)
@@ -199,21 +227,18 @@ def _by_one_model(logs: pd.DataFrame, grades: pd.Series, settings: ResponsibleSe
     return test[["coefficient", "lr_statistic", "lr_p"]].assign(selected_share=1.0)
 
 
+def _model_of_all(logs: pd.DataFrame, grades: pd.Series) -> pd.DataFrame:
+    if not logs.shape[1]:
+        return pd.DataFrame(columns=["model_coefficient", "model_lr_statistic", "model_lr_p", "likelihood"], dtype=float)
+    return _test_standardised(logs, grades).rename(columns=lambda name: name if name == "likelihood" else f"model_{name}")
+
+
 def _test_standardised(selected: pd.DataFrame, grades: pd.Series) -> pd.DataFrame:
     """Test the columns that can be told apart in these patients; the others get statistic 0 and p 1."""
     varies = selected.columns[selected.std() > 0]
-    independent = _independent(selected[varies])
+    independent = list(varies[independent_columns(selected[varies].to_numpy())])
     if not independent:
         return pd.DataFrame({"coefficient": 0.0, "lr_statistic": 0.0, "lr_p": 1.0}, index=selected.columns)
     standard = (selected[independent] - selected[independent].mean()) / selected[independent].std(ddof=0)
     test = effect_likelihood_ratio(standard, grades)
     return test.reindex(selected.columns).fillna({"coefficient": 0.0, "lr_statistic": 0.0, "lr_p": 1.0})
-
-
-def _independent(columns: pd.DataFrame) -> list:
-    kept: list = []
-    for name in columns.columns:
-        tried = columns[[*kept, name]].to_numpy() - columns[[*kept, name]].to_numpy().mean(axis=0)
-        if np.linalg.matrix_rank(tried) > len(kept):
-            kept.append(name)
-    return kept

@@ -63,6 +63,18 @@ def judge(
     return "holds" if reached else "does not hold"
 
 
+def judge_interval(interval: tuple[float, float] | None, question: Literal["above", "below", "covers"], value: float) -> Verdict:
+    """Return whether a statement without a published value holds: all of our interval lies above (below) ``value``, or covers it.
+
+    ``cannot be tested here`` where there is no interval. A difference whose interval holds 0 is a difference that was not shown.
+    Source: ours.
+    """
+    if interval is None or any(map(pd.isna, interval)):
+        return "cannot be tested here"
+    low, high = interval
+    return "holds" if {"above": low > value, "below": high < value, "covers": low <= value <= high}[question] else "does not hold"
+
+
 def record_claims(run: Run, chapter: str, claims: Iterable[Claim]) -> pd.DataFrame:
     """Write a chapter's claims to the run's folder and return them as a table."""
     rows = [_plain(claim, run, chapter) for claim in claims]

@@ -4,7 +4,16 @@ Published values stand in the module of their chapter, once, with their place in
 """
 
 from drlib.series.findings.ablation import ablated_codewords, ablation_claims, summarise_ablation, top_share
-from drlib.series.findings.grading import grading_claims, grading_table, responsible_table
+from drlib.series.findings.grading import (
+    calibration_table,
+    conventions_table,
+    discrimination_table,
+    folds_table,
+    grading_claims,
+    implied_rates,
+    responsible_choice,
+    responsible_tests,
+)
 from drlib.series.findings.intervals import mean_interval
 from drlib.series.findings.known_truth import (
     describe_trials,
@@ -21,11 +30,15 @@ from drlib.series.findings.segmentation import describe_network, describe_traini
 __all__ = [
     "ablated_codewords",
     "ablation_claims",
+    "calibration_table",
+    "conventions_table",
     "describe_network",
     "describe_training",
     "describe_trials",
+    "discrimination_table",
+    "folds_table",
     "grading_claims",
-    "grading_table",
+    "implied_rates",
     "known_truth_claims",
     "leak_table",
     "mean_interval",
@@ -33,7 +46,8 @@ __all__ = [
     "planted_rates",
     "planted_table",
     "power_table",
-    "responsible_table",
+    "responsible_choice",
+    "responsible_tests",
     "robustness_claims",
     "segmentation_claims",
     "summarise_ablation",
