@@ -10,7 +10,7 @@ from drlib.figures.images import Panel, largest_slice, tumour_panel
 from drlib.figures.overview import plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
 from drlib.figures.responsible import plot_responsible, plot_screening
-from drlib.figures.robustness import plot_difference_ratios, plot_performance
+from drlib.figures.robustness import plot_absorption, plot_difference_ratios, plot_performance, plot_scanner_images, plot_scanners
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
 from drlib.figures.verdict import plot_verdict, verdict_table
 
@@ -19,6 +19,7 @@ __all__ = [
     "Panel",
     "compare_with_table_1",
     "largest_slice",
+    "plot_absorption",
     "plot_calibration",
     "plot_codebook_steps",
     "plot_codewords_by_grade",
@@ -44,6 +45,8 @@ __all__ = [
     "plot_responsible_regions",
     "plot_roc",
     "plot_roofline",
+    "plot_scanner_images",
+    "plot_scanners",
     "plot_screening",
     "plot_segmentations",
     "plot_training",

@@ -6,22 +6,37 @@ Published values stand in the module of their chapter, once, with their place in
 from drlib.series.findings.ablation import ablated_codewords, ablation_claims, summarise_ablation, top_share
 from drlib.series.findings.grading import grading_claims, grading_table, responsible_table
 from drlib.series.findings.intervals import mean_interval
-from drlib.series.findings.robustness import robustness_claims, summarise_ratios
+from drlib.series.findings.robustness import (
+    absorption_table,
+    performance_table,
+    ratio_intervals,
+    robustness_claims,
+    scanner_table,
+    summarise_absorption,
+    summarise_ratios,
+    summarise_scanners,
+)
 from drlib.series.findings.segmentation import describe_network, describe_training, segmentation_claims, summarise_dice
 
 __all__ = [
     "ablated_codewords",
     "ablation_claims",
+    "absorption_table",
     "describe_network",
     "describe_training",
     "grading_claims",
     "grading_table",
     "mean_interval",
+    "performance_table",
+    "ratio_intervals",
     "responsible_table",
     "robustness_claims",
+    "scanner_table",
     "segmentation_claims",
     "summarise_ablation",
+    "summarise_absorption",
     "summarise_dice",
     "summarise_ratios",
+    "summarise_scanners",
     "top_share",
 ]
