@@ -19,7 +19,7 @@ from drlib.figures.known_truth import plot_leaks, plot_null, plot_planted, plot_
 from drlib.figures.overview import plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
 from drlib.figures.responsible import plot_responsible, plot_screening, plot_selection
-from drlib.figures.robustness import plot_difference_ratios, plot_performance
+from drlib.figures.robustness import plot_absorption, plot_difference_ratios, plot_performance, plot_scanner_images, plot_scanners
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
 from drlib.figures.verdict import linked_verdicts, plot_verdict, verdict_table
 
@@ -29,14 +29,15 @@ __all__ = [
     "compare_with_table_1",
     "largest_slice",
     "linked_verdicts",
+    "plot_absorption",
     "plot_calibration",
     "plot_codebook_steps",
     "plot_codewords_by_grade",
     "plot_confusion",
-    "plot_difference_ratios",
-    "plot_differences",
     "plot_decision_curve",
     "plot_dice",
+    "plot_difference_ratios",
+    "plot_differences",
     "plot_growth",
     "plot_histograms",
     "plot_index_maps",
@@ -60,6 +61,8 @@ __all__ = [
     "plot_responsible_regions",
     "plot_roc",
     "plot_roofline",
+    "plot_scanner_images",
+    "plot_scanners",
     "plot_screening",
     "plot_segmentations",
     "plot_selection",

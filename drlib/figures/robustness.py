@@ -1,11 +1,15 @@
-"""Figures of robustness: the counterpart of Figure 4, with the classifier refitted (as the authors' code) and frozen (as the text)."""
+"""Figures of robustness: the counterpart of Figure 4, what scanners do beside it, and what the quantizer absorbs."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from drlib.figures.style import INK, grid_lines, new_figure, styled
+from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, Panel, name_columns, name_rows, show_image
+from drlib.figures.style import INK, QUIET, WIDTH_IN, grid_lines, new_figure, styled
 
 KINDS = ("scale", "shift")
 TITLES = {"frozen": "classifier frozen", "refitted": "classifier refitted"}
@@ -16,24 +20,37 @@ MEASURE_STYLES = {  # the five of Figure 4, told apart by line and marker as wel
     "specificity": ("#A88600", ":", "v"),
     "npv": ("#2D9BCB", (0, (5, 1)), "D"),
 }
+AREA_STYLES = {"all": (INK, "-", "o", "all positions (Eq. 7)"), "brain": ("#C75B12", "--", "s", "positions with brain")}
+CLASSIFIER_STYLES = {"frozen": (INK, "o"), "refitted": ("#2D9BCB", "D")}
+GROUP_STYLES = {  # of changes, in the figure of the quantizer
+    "scale": ("#0B4F8A", "o"),
+    "shift": ("#C75B12", "s"),
+    "scanner": ("#00734F", "^"),
+    "missing scan": ("#9D5BDB", "D"),
+}
 
 
 @styled
-def plot_difference_ratios(ratios: pd.DataFrame) -> Figure:
-    """Show how much of the histogram moves under scaling and shifting: every patient, and mean with standard deviation.
+def plot_difference_ratios(ratios: pd.DataFrame, intervals: pd.DataFrame) -> Figure:
+    """Show how much of the histogram moves under scaling and shifting: every patient, and the mean with its interval.
 
-    ``ratios``: columns ``patient``, ``kind`` (scale or shift), ``magnitude``, ``difference_ratio`` (0..2).
-    Source: the paper, Eq. 7, Figure 4a and 4b.
+    ``ratios``: columns ``patient``, ``kind`` (scale or shift), ``magnitude``, ``difference_ratio`` (0 to 2). ``intervals``: ``kind``,
+    ``magnitude``, ``area`` (all, brain), ``mean``, ``low``, ``high`` (95 % of the mean).
+    Source: the paper, Eq. 7, Figure 4a and 4b; positions with brain are ours.
     """
-    figure, axes = new_figure(3.1, 1, 2, sharey=True)
+    figure, axes = new_figure(3.3, 1, 2, sharey=True)
     for ax, kind, letter in zip(axes, KINDS, "ab", strict=True):
         wide = _from_zero(ratios[ratios["kind"] == kind].pivot(index="magnitude", columns="patient", values="difference_ratio"))
         ax.plot(wide.index, wide, color=INK, alpha=0.12, linewidth=0.7)
-        ax.errorbar(wide.index, wide.mean(axis=1), wide.std(axis=1), color=INK, marker="o", markersize=5, capsize=3, label="mean ± SD")
+        for area, (colour, line, marker, label) in AREA_STYLES.items():
+            rows = intervals[(intervals["kind"] == kind) & (intervals["area"] == area)].sort_values("magnitude")
+            looks = {"color": colour, "linestyle": line, "marker": marker, "markersize": 5, "capsize": 3}
+            ax.errorbar(rows["magnitude"], rows["mean"], _bars(rows, "mean", "low", "high"), label=label, **looks)
         ax.set(title=f"({letter}) {kind}", xlabel=_magnitude(kind))
         grid_lines(ax)
     axes[0].set(ylabel="difference ratio (Eq. 7; 0 to 2)", ylim=(0, None))
-    axes[0].legend(loc="upper left", title=f"{wide.shape[1]} patients, one thin line each", title_fontsize=8.5, alignment="left")
+    title = f"mean and its 95 % interval; {wide.shape[1]} patients, one thin line each (all positions)"
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, title=title, title_fontsize=8.5)
     return figure
 
 
@@ -62,6 +79,105 @@ def plot_performance(performance: pd.DataFrame, positive: str = "LGG") -> Figure
     title = f"{positive} positive; mean ± SD over folds"
     figure.legend([h[0] for h in handles], labels, loc="outside lower center", ncols=5, title=title, title_fontsize=8.5, columnspacing=1.1)
     return figure
+
+
+@styled
+def plot_scanner_images(panels: Mapping[str, Panel], modalities: tuple[str, ...] = ("t1ce", "flair")) -> Figure:
+    """Show one slice as it is and under each change, by the words in ``panels``, one row per modality. Source: ours."""
+    width = (WIDTH_IN - 0.6) / len(panels)
+    figure, axes = new_figure(width * len(modalities) + 0.75, len(modalities), len(panels), squeeze=False)
+    for column, panel in enumerate(panels.values()):
+        for ax, modality in zip(axes[:, column], modalities, strict=True):
+            show_image(ax, panel.image(modality), panel if not column else None)
+    name_columns(axes, list(panels))
+    for ax in axes[0]:
+        ax.title.set_fontsize(8)
+    name_rows(axes, [MODALITY_NAMES[modality] for modality in modalities])
+    figure.supxlabel(WINDOW_TEXT, fontsize=8)
+    return figure
+
+
+@styled
+def plot_scanners(table: pd.DataFrame) -> Figure:
+    """Show what each change does: the share of the histogram that moves, and the accuracy that is lost or won, with intervals.
+
+    ``table``: a row per change: ``kind``, ``level`` (words), ``ratio`` and ``frozen``, ``refitted`` (change of the accuracy, -1 to 1), each
+    with ``_low`` and ``_high`` (95 % over patients), and ``n`` patients. Within a kind, darker is stronger. Source: ours.
+    """
+    places = _grouped_places(table["kind"])
+    figure, (left, right) = new_figure(0.9 + 0.235 * (places.max() + 1), 1, 2, sharey=True, width_ratios=(1.15, 1))
+    shades = table.groupby("kind", sort=False).cumcount() / table.groupby("kind", sort=False)["kind"].transform("size").sub(1).clip(lower=1)
+    for place, shade, row in zip(places, shades.where(table["kind"].duplicated(keep=False), 1), table.itertuples(), strict=True):
+        alpha = 0.4 + 0.6 * shade
+        left.plot([row.ratio_low, row.ratio_high], [place, place], color=INK, alpha=alpha, linewidth=2)
+        left.plot(row.ratio, place, "o", color=INK, alpha=alpha, markersize=6)
+        for classifier, offset in (("frozen", -0.17), ("refitted", 0.17)):
+            colour, marker = CLASSIFIER_STYLES[classifier]
+            value, low, high = (getattr(row, f"{classifier}{end}") for end in ("", "_low", "_high"))
+            right.plot([low, high], [place + offset] * 2, color=colour, linewidth=1.4)
+            right.plot(value, place + offset, marker, color=colour, markersize=4)
+    _name_changes(left, places, table)
+    right.axvline(0, color=QUIET, linewidth=0.8, zorder=0)
+    left.set(xlabel="difference ratio (Eq. 7; 0 to 2)", xlim=(0, None), title="counts that move")
+    right.set(xlabel="change of the accuracy", title="grading")
+    handles = [
+        Line2D([], [], color=colour, marker=marker, markersize=4, label=name) for name, (colour, marker) in CLASSIFIER_STYLES.items()
+    ]
+    right.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.4, 0.995), ncols=2, columnspacing=0.8, borderpad=0)
+    for ax in (left, right):
+        grid_lines(ax, "x")
+    return figure
+
+
+@styled
+def plot_absorption(table: pd.DataFrame) -> Figure:
+    """Show how far codewords move against how far latents do, and how many of the latents that moved keep their code.
+
+    ``table``: a row per change: ``group`` (scale, shift, scanner, missing scan), ``latent_change``, ``codeword_change`` and ``kept`` with
+    ``_low`` and ``_high`` (95 % over patients), ``random_change`` and ``random_kept`` (steps as long, in random directions). Source: ours.
+    """
+    figure, (left, right) = new_figure(3.9, 1, 2)
+    for group, (colour, marker) in GROUP_STYLES.items():
+        rows = table[table["group"] == group]
+        looks = {"color": colour, "linestyle": "none", "markersize": 5, "elinewidth": 1}
+        for ax, value in ((left, "codeword_change"), (right, "kept")):
+            ax.errorbar(rows["latent_change"], rows[value], _bars(rows, value, f"{value}_low", f"{value}_high"), marker=marker, **looks)
+        looks |= {"markerfacecolor": "none", "alpha": 0.7}
+        for ax, value in ((left, "random_change"), (right, "random_kept")):
+            ax.plot(rows["latent_change"], rows[value], marker=marker, **{k: v for k, v in looks.items() if k != "elinewidth"})
+    shown = table[table["latent_change"] > 0]
+    ends = np.array([shown["latent_change"].min() / 1.3, shown["latent_change"].max() * 1.3])
+    left.plot(ends, ends, color=QUIET, linewidth=1, linestyle=":", zorder=0)
+    left.set(xscale="log", yscale="log", ylabel="mean step of the codeword\n(lengths of the mean latent)", title="latent against code")
+    right.set(xscale="log", ylim=(0, 1.02), ylabel="share that keeps its code", title="latents that moved")
+    for ax in (left, right):
+        ax.set_xlabel("mean step of the latent\n(lengths of the mean latent)")
+        grid_lines(ax, "both")
+    handles = [Line2D([], [], linestyle="none", marker=m, color=c, label=name) for name, (c, m) in GROUP_STYLES.items()]
+    handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="none", color=QUIET, label="as far, at random"))
+    handles.append(Line2D([], [], linestyle=":", color=QUIET, label="equal steps"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, columnspacing=1.0, handletextpad=0.4)
+    return figure
+
+
+def _bars(rows: pd.DataFrame, value: str, low: str, high: str) -> np.ndarray:
+    """Return the lengths (2, n) of the bars below and above; an interval that ends a rounding error beyond its mean has none."""
+    return np.clip([rows[value] - rows[low], rows[high] - rows[value]], 0, None)
+
+
+def _grouped_places(kinds: pd.Series) -> np.ndarray:
+    """Return a place on the axis for each row, from the top, with a gap between kinds."""
+    new = (kinds != kinds.shift()).cumsum().to_numpy() - 1
+    places = np.arange(len(kinds)) + 0.5 * new
+    return places.max() - places
+
+
+def _name_changes(ax: Axes, places: np.ndarray, table: pd.DataFrame) -> None:
+    first = ~table["kind"].duplicated()
+    words = [f"{row.kind}   {row.level}" if new else row.level for row, new in zip(table.itertuples(), first, strict=True)]
+    ax.set_yticks(places, words, fontsize=8.5)
+    ax.set_ylim(-0.7, places.max() + 0.7)
+    ax.tick_params(axis="y", length=0)
 
 
 def _magnitude(kind: str) -> str:

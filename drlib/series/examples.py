@@ -5,20 +5,24 @@ most tumour.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 
+from drlib.cohort.brats import find_patients, load_patient
 from drlib.cohort.slices import SliceStore
 from drlib.figures.ablation import AblationCase
 from drlib.figures.images import Panel, largest_slice
 from drlib.radiomics.ablation import encode_patient, responsible_regions, token_change
+from drlib.radiomics.scanners import SCANNER_CHANGES, MissingModality, change_slices
 from drlib.series.run import Run
 from drlib.series.stages import (
     Ablation,
     Cohort,
     Segmentation,
+    make_phantoms,
     open_cohort,
     open_grading,
     open_histograms,
@@ -78,6 +82,19 @@ def ablation_examples(run: Run, grade: str, n: int = 4) -> list[AblationCase]:
         maps = {name: responsible_regions(model, images, codewords, background)[0] for name, codewords in by_grade.items()}
         cases.append(AblationCase(panel, maps))
     return cases
+
+
+def scanner_examples(run: Run) -> dict[str, Panel]:
+    """Return one HGG patient's slice as it is and under the strongest change of each kind, by the words for the change."""
+    store, profile = open_cohort(run).grading, run.profile
+    panel = patient_panels(open_cohort(run), choose_patients(open_cohort(run), 1, ("HGG",)))[0]
+    index = largest_slice(store.labels(panel.patient))
+    source = make_phantoms(run) if run.is_phantom else run.data_dir
+    volume = load_patient(next(patient for patient in find_patients(source) if patient.id == panel.patient))
+    strongest = {change.kind: change for change in SCANNER_CHANGES if not isinstance(change, MissingModality)}
+    settings = (profile.preprocessing, profile.cohort.spacing_mm, run.seed)
+    changed = {f"{change.kind}\n{change.level}": change_slices(volume, change, *settings)[index] for change in strongest.values()}
+    return {"as it is": panel} | {words: replace(panel, images=images) for words, images in changed.items()}
 
 
 def overview_example(run: Run) -> tuple[Panel, np.ndarray, np.ndarray, pd.Series, float, np.ndarray, int]:

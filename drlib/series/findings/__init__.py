@@ -24,12 +24,22 @@ from drlib.series.findings.known_truth import (
     planted_table,
     power_table,
 )
-from drlib.series.findings.robustness import robustness_claims, summarise_ratios
+from drlib.series.findings.robustness import (
+    absorption_table,
+    performance_table,
+    ratio_intervals,
+    robustness_claims,
+    scanner_table,
+    summarise_absorption,
+    summarise_ratios,
+    summarise_scanners,
+)
 from drlib.series.findings.segmentation import describe_network, describe_training, segmentation_claims, summarise_dice
 
 __all__ = [
     "ablated_codewords",
     "ablation_claims",
+    "absorption_table",
     "calibration_table",
     "conventions_table",
     "describe_network",
@@ -43,15 +53,20 @@ __all__ = [
     "leak_table",
     "mean_interval",
     "null_rates",
+    "performance_table",
     "planted_rates",
     "planted_table",
     "power_table",
+    "ratio_intervals",
     "responsible_choice",
     "responsible_tests",
     "robustness_claims",
+    "scanner_table",
     "segmentation_claims",
     "summarise_ablation",
+    "summarise_absorption",
     "summarise_dice",
     "summarise_ratios",
+    "summarise_scanners",
     "top_share",
 ]
