@@ -84,12 +84,12 @@ def _table(rows: list[dict]) -> pd.DataFrame:
 
 def headline(claims: pd.DataFrame) -> str:
     """Return the front page's summary in Markdown: whose numbers they are, and the main claims, the paper's value beside ours."""
-    lines = []
-    for row in claims[claims["id"].isin(HEADLINE)].itertuples():
+    lines, main = [], claims[claims["id"].isin(HEADLINE)]
+    for row in main.itertuples():
         interval = "" if row.interval is None else " [{:.2f}, {:.2f}]".format(*row.interval)
         lines.append(f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} |")
     first = claims.iloc[0]
-    n = int(claims["n"].max())
+    n = int(main["n"].max())  # other claims may be of simulated data sets
     whose = "synthetic patients (phantoms)" if first["cohort"] == "phantom" else f"patients of the cohort {first['cohort']}"
     return "\n".join(
         [
