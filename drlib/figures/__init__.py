@@ -4,6 +4,7 @@ from drlib.figures.ablation import AblationCase, plot_locality, plot_region_valu
 from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
 from drlib.figures.corrections import plot_codebook_steps, plot_ladder
 from drlib.figures.engine import plot_growth, plot_ratios, plot_roofline
+from drlib.figures.errata import plot_effect_tests, plot_false_discoveries, plot_region_tests, plot_rotations, plot_token_reach
 from drlib.figures.grading import (
     plot_calibration,
     plot_confusion,
@@ -38,6 +39,8 @@ __all__ = [
     "plot_dice",
     "plot_difference_ratios",
     "plot_differences",
+    "plot_effect_tests",
+    "plot_false_discoveries",
     "plot_growth",
     "plot_histograms",
     "plot_index_maps",
@@ -56,16 +59,19 @@ __all__ = [
     "plot_quantizer",
     "plot_quantizer_steps",
     "plot_ratios",
+    "plot_region_tests",
     "plot_region_values",
     "plot_responsible",
     "plot_responsible_regions",
     "plot_roc",
     "plot_roofline",
+    "plot_rotations",
     "plot_scanner_images",
     "plot_scanners",
     "plot_screening",
     "plot_segmentations",
     "plot_selection",
+    "plot_token_reach",
     "plot_training",
     "plot_usage",
     "plot_verdict",

@@ -296,6 +296,21 @@ def known_truth(
     tell(f"{len(found.null)} null and {len(found.planted)} planted cohorts: {shown(results / 'known_truth')}")
 
 
+@study.command("likelihood-ratio")
+def likelihood_ratio(
+    data_sets: Annotated[int, typer.Option(min=1, help="simulated cohorts for each number of covariates")] = 1000,
+    results: Annotated[Path, typer.Option("--results", help="folder for the table")] = Path("results/studies"),
+) -> None:
+    """Simulate when the effect likelihood-ratio test exists and keeps its level (chapter 09); a few minutes of one core.
+
+    Can be killed at any moment: the next call goes on. Example: drlib study likelihood-ratio --data-sets 1000
+    """
+    from drlib.series.studies.likelihood_ratio import run_likelihood_ratio
+
+    found = run_likelihood_ratio(results, data_sets=data_sets)
+    tell(f"{len(found.rows)} simulated cohorts: {shown(results / 'likelihood_ratio')}")
+
+
 @app.command()
 def version() -> None:
     """Say the version."""

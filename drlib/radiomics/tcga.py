@@ -1,0 +1,94 @@
+"""The radiomic feature table of the TCGA gliomas, if the reader has it: 102 glioblastomas and 65 lower-grade gliomas.
+
+Bakas et al. 2017, Scientific Data 4:170117; The Cancer Imaging Archive, CC BY 3.0. It does not come with the library.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from drlib.errors import DeepRadiomicsError
+
+FILES = {"HGG": "TCGA_GBM_radiomicFeatures.csv", "LGG": "TCGA_LGG_radiomicFeatures.csv"}
+VOLUMES = {"NET": "VOLUME_NET", "ED": "VOLUME_ED", "ET": "VOLUME_ET"}  # mm3
+NOT_NUMBERS = ("#DIV/0!", "#NUM!", "#VALUE!", "#N/A", "Inf", "inf", "-Inf", "-inf", "NA", "NaN", "nan", "")  # of spreadsheets
+LARGEST_MISSING_SHARE = 0.2  # of the patients; the parameters of a growth model are missing in most
+
+
+class TableError(DeepRadiomicsError):
+    """The feature table is incomplete or not what it should be; the message names file and column."""
+
+
+@dataclass(frozen=True)
+class TcgaTable:
+    """A row per patient (index: its id).
+
+    ``features``: every numeric column that at least 80 % of the patients have (NaN where a cell holds no number, as of a region that
+    the patient lacks); ``volumes``: NET, ED, ET in cm3, of the experts' masks; ``grades``: HGG (GBM) or LGG; ``cleaned``: cells that
+    held words such as ``#DIV/0!`` or ``Inf`` and count as missing.
+    """
+
+    features: pd.DataFrame
+    volumes: pd.DataFrame
+    grades: pd.Series
+    cleaned: int
+
+
+def find_tcga(folder: Path | None) -> Path | None:
+    """Return the folder that holds both FILES: ``folder`` or one below it; None where there is none."""
+    if folder is None or not Path(folder).is_dir():
+        return None
+    found = sorted(path.parent for path in Path(folder).rglob(FILES["HGG"]) if (path.parent / FILES["LGG"]).is_file())
+    return found[0] if found else None
+
+
+def read_tcga(folder: Path) -> TcgaTable:
+    """Read the two tables. Raises TableError naming file and column where one is missing, doubled, negative or no number."""
+    tables = {grade: _read(Path(folder) / name) for grade, name in FILES.items()}
+    different = tables["HGG"].columns.symmetric_difference(tables["LGG"].columns)
+    if len(different):
+        raise TableError(
+            f"{FILES['HGG']} and {FILES['LGG']} have different columns: {', '.join(different[:5])}; take both from one release"
+        )
+    text = pd.concat(tables.values())
+    if text.index.has_duplicates:
+        raise TableError(f"{text.index[text.index.duplicated()][0]} occurs twice in {FILES['HGG']} and {FILES['LGG']}")
+    values, cleaned = _as_numbers(text)
+    volumes = values[list(VOLUMES.values())].set_axis(list(VOLUMES), axis=1) / 1000
+    for region, column in VOLUMES.items():
+        if not (volumes[region] >= 0).all():
+            patient = volumes.index[~(volumes[region] >= 0)][0]
+            raise TableError(f"{_file_of(patient, tables)}, column {column}: {patient} has no volume of 0 or more; mend or remove that row")
+    grades = pd.Series(np.repeat(list(tables), [len(table) for table in tables.values()]), index=text.index, name="grade")
+    often_there = values.isna().mean() <= LARGEST_MISSING_SHARE
+    return TcgaTable(values.loc[:, often_there], volumes, grades, cleaned)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise TableError(f"{path} is missing; both {' and '.join(FILES.values())} are needed")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [column for column in ("ID", *VOLUMES.values()) if column not in table]
+    if missing:
+        raise TableError(f"{path} has no column {missing[0]}; it is not the table of radiomic features of Bakas et al. 2017")
+    return table.set_index("ID").drop(columns="Date", errors="ignore")
+
+
+def _as_numbers(text: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    stripped = text.apply(lambda column: column.str.strip())
+    no_number = stripped.isin(NOT_NUMBERS)
+    values = stripped.mask(no_number).apply(pd.to_numeric, errors="coerce")
+    odd = values.isna() & ~no_number
+    if odd.any(axis=None):
+        column = odd.columns[odd.any()][0]
+        patient = odd.index[odd[column]][0]
+        raise TableError(f"column {column}: {patient} has {stripped.loc[patient, column]!r}, where a number was due")
+    return values.replace([np.inf, -np.inf], np.nan), int(
+        (no_number & (stripped != "") & ~stripped.isin(("NA", "NaN", "nan"))).sum(axis=None)
+    )
+
+
+def _file_of(patient: str, tables: dict[str, pd.DataFrame]) -> str:
+    return next(FILES[grade] for grade, table in tables.items() if patient in table.index)
