@@ -9,6 +9,7 @@ from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
 from drlib.figures.overview import plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
+from drlib.figures.reporting import plot_tally
 from drlib.figures.responsible import plot_responsible, plot_screening
 from drlib.figures.robustness import plot_difference_ratios, plot_performance
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
@@ -46,6 +47,7 @@ __all__ = [
     "plot_roofline",
     "plot_screening",
     "plot_segmentations",
+    "plot_tally",
     "plot_training",
     "plot_usage",
     "plot_verdict",
