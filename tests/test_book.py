@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import string
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from drlib.artifacts import open_stage
 from drlib.series.book import build_book, cohort_banner, tidy_notebook
-from drlib.series.reporting import CHECKLISTS, read_facts, write_model_card
+from drlib.series.reporting import CHECKLISTS, card_page, checklist_page, describe_model, read_facts, write_model_card
 from drlib.series.workflow import Series, SeriesError, run_series
 
 ROOT = Path(__file__).parents[1]
@@ -168,6 +169,15 @@ def test_facts_of_a_run_answer_every_question_of_the_checklists(series):
     assert (known.values["n_segmentation"], known.values["n_lgg"], known.values["n_hgg"]) == (16, 12, 20)
     claims = pd.DataFrame(json.loads((series.run.folder / "claims.json").read_text())).set_index("id")
     assert known.values["grading_auc"].startswith(f"{claims.loc['grading_auc', 'ours']:.2f} [")
+
+
+@pytest.mark.slow
+def test_the_same_results_read_differently_as_a_users_cohort(series, tmp_path):
+    own = read_facts(replace(series.run, data_dir=tmp_path / "clinic"))
+    assert "own" in own.flags and "phantom" not in own.flags and own.values["cohort"] == "clinic"
+    pages = [checklist_page(checklist, own)._repr_html_() for checklist in CHECKLISTS.values()]
+    assert all("yours to state" in page and "simulated" not in page for page in pages)
+    assert "clinic, supplied by the user" in card_page(describe_model(own))._repr_html_()
 
 
 @pytest.mark.slow

@@ -15,9 +15,9 @@ CLAIM = Checklist(
                 1,
                 "Title names the method as AI, and its kind",
                 partly(
-                    "The title says “deep radiomics”; that the kind is a vector-quantized network and a logistic regression is said "
-                    "on the first page.",
-                    "first page",
+                    "The title says “deep radiomics”; that this is a vector-quantized network and a logistic regression is said in "
+                    "the chapters.",
+                    "quantizer, grading",
                 ),
             ),
             item(
@@ -83,7 +83,8 @@ CLAIM = Checklist(
                 9,
                 "Preprocessing of the images",
                 met(
-                    "{normalisation} inside the brain, background {background}, axial slices of {image_size} × {image_size} pixels at "
+                    "Intensities: {normalisation} inside the brain, background {background}, axial slices of {image_size} × "
+                    "{image_size} pixels at "
                     "{spacing} mm.",
                     "cohort, deviations",
                 ),

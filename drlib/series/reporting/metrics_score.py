@@ -87,7 +87,7 @@ METRICS = Checklist(
             item(
                 11,
                 "Suitable preprocessing, described",
-                met("{normalisation} per volume and sequence, {spacing} mm, {image_size} × {image_size} pixels.", "cohort"),
+                met("Intensities: {normalisation} per volume and sequence, {spacing} mm, {image_size} × {image_size} pixels.", "cohort"),
                 weight=0.062,
             ),
             item(
