@@ -94,8 +94,22 @@ def test_report_is_one_page_that_escapes_what_files_say(model_folder, tmp_path):
     grade_patients(tmp_path / "data", open_applied_model(model_folder, graded=True), tmp_path / "graded")
     page = (tmp_path / "graded" / "report.html").read_text()
     assert "&lt;script&gt;alert(1)" in page and "<script" not in page
-    assert "Research only" in page and "synthetic patients" in page
+    assert "Research only, phantom-trained" in page and "Synthetic patients" in page
     assert "http" not in page, "the page needs no network"
+
+
+@pytest.mark.parametrize(("start_from", "says"), [("demo", True), (None, False)])
+def test_report_of_a_users_model_says_phantom_trained_where_it_continued_a_shipped_one(model_folder, tmp_path, start_from, says):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    for name, change in (("model.json", {"start_from": start_from}), ("responsible.json", {"cohort": "clinic"})):
+        content = json.loads((folder / name).read_text())
+        (content if name == "responsible.json" else content["profile"]["training"]).update(change)
+        (folder / name).write_text(json.dumps(content))
+    write_patient(tmp_path / "data", "someone")
+    results, _ = grade_patients(tmp_path / "data", open_applied_model(folder, graded=True), tmp_path / "graded")
+    page = (tmp_path / "graded" / "report.html").read_text()
+    assert "Research only" in page and "fitted to the cohort clinic" in page
+    assert ("phantom-trained" in page) is says and ("phantom-trained" in results[0]["network"]) is says
 
 
 def test_folder_of_a_patient_cannot_lead_elsewhere():

@@ -3,13 +3,18 @@
 import json
 import re
 import shutil
+import string
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
+from drlib.artifacts import open_stage
 from drlib.series.book import build_book, cohort_banner, tidy_notebook
+from drlib.series.reporting import CHECKLISTS, card_page, checklist_page, describe_model, read_facts, write_model_card
 from drlib.series.workflow import Series, SeriesError, run_series
 
 ROOT = Path(__file__).parents[1]
@@ -163,3 +168,69 @@ def test_vendored_scripts_are_those_that_are_documented():
     for script in vendor.rglob("*.js"):
         assert hashlib.sha256(script.read_bytes()).hexdigest() in readme, f"{script} is not in the table of {vendor}/README.md"
         assert any(script.parent.glob("LICENSE*")), f"{script} has no licence beside it"
+
+
+@pytest.mark.slow
+def test_facts_of_a_run_answer_every_question_of_the_checklists(series):
+    known = read_facts(series.run)
+    texts = [answer.says for checklist in CHECKLISTS.values() for item in checklist.items for answer in item.answers]
+    asked = {name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name}
+    assert asked <= set(known.values)
+    assert (known.values["n_segmentation"], known.values["n_lgg"], known.values["n_hgg"]) == (16, 12, 20)
+    claims = pd.DataFrame(json.loads((series.run.folder / "claims.json").read_text())).set_index("id")
+    assert known.values["grading_auc"].startswith(f"{claims.loc['grading_auc', 'ours']:.2f} [")
+
+
+@pytest.mark.slow
+def test_the_same_results_read_differently_as_a_users_cohort(series, tmp_path):
+    own = read_facts(replace(series.run, data_dir=tmp_path / "clinic"))
+    assert "own" in own.flags and "phantom" not in own.flags and own.values["cohort"] == "clinic"
+    pages = [checklist_page(checklist, own)._repr_html_() for checklist in CHECKLISTS.values()]
+    assert all("yours to state" in page and "simulated" not in page for page in pages)
+    assert "clinic, supplied by the user" in card_page(describe_model(own))._repr_html_()
+
+
+@pytest.mark.slow
+def test_model_card_lies_in_the_model_folder_and_the_stage_stays_sound(series):
+    card = write_model_card(series.run)
+    assert card.name == "MODEL_CARD.md" and "phantom-trained" in card.read_text()
+    assert json.loads((card.parent / "model.json").read_text())["sha256"] in card.read_text()
+    open_stage(card.parent, "")
+
+
+@pytest.mark.slow
+def test_every_page_says_research_only_and_phantom_trained(site):
+    found = [page for page in site.rglob("*.html") if "_static" not in page.parts and page != site / "index.html"]
+    assert len(found) > 15
+    for page in found:
+        text = page.read_text(encoding="utf-8")
+        assert "Research only" in text and "phantom-trained" in text, page
+
+
+class _Links(HTMLParser):
+    """Collects the addresses a page leads to and the anchors that it has."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes["id"]} if attributes.get("id") else set()
+        self.addresses += [attributes["href"]] if tag == "a" and attributes.get("href") else []
+
+
+@pytest.mark.slow
+def test_every_link_of_the_checklists_leads_to_an_anchor_of_the_site(site):
+    page = site / "notebooks" / "11_reporting.html"
+    links = {address for address in _Links(page).addresses if re.fullmatch(r"(\.\./book/)?[\w]+\.html#[\w-]+", address)}
+    assert len(links) >= 12
+    anchors = {}
+    for address in links:
+        path, _, anchor = address.partition("#")
+        target = (page.parent / path).resolve()
+        if target not in anchors:
+            anchors[target] = _Links(target).anchors
+        assert anchor in anchors[target], address

@@ -126,6 +126,13 @@ def test_the_browser_keeps_the_slice_with_most_tumour_and_opens_there():
     assert chosen[stack.selected_index] == 4
 
 
+def test_the_browser_says_that_predictions_are_for_research_only_where_it_shows_any():
+    images, labels = patient()
+    shown = {prediction is not None: slice_browser(images, labels, prediction, most_frames=3) for prediction in (None, labels)}
+    says = {predicted: "research only" in " ".join(w.value for w in find(widget, widgets.HTML)) for predicted, widget in shown.items()}
+    assert says == {False: False, True: True}
+
+
 def test_tumour_at_the_patients_left_is_seen_at_the_right_of_the_tile():
     images, labels = patient()
     shown = pixels(slices.to_png(slices.draw_slice(images, labels, None, 4)))

@@ -19,6 +19,7 @@ from drlib.figures.images import Panel, largest_slice, tumour_panel
 from drlib.figures.known_truth import plot_leaks, plot_null, plot_planted, plot_power
 from drlib.figures.overview import plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
+from drlib.figures.reporting import plot_tally
 from drlib.figures.responsible import plot_responsible, plot_screening, plot_selection
 from drlib.figures.robustness import plot_absorption, plot_difference_ratios, plot_performance, plot_scanner_images, plot_scanners
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
@@ -71,6 +72,7 @@ __all__ = [
     "plot_screening",
     "plot_segmentations",
     "plot_selection",
+    "plot_tally",
     "plot_token_reach",
     "plot_training",
     "plot_usage",

@@ -34,6 +34,7 @@ from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_
 from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model
 from drlib.segmentation.network import Precision
+from drlib.series.notice import network_origin
 from drlib.series.report import PatientFindings, write_report
 
 FILE_LABELS = np.array([0, 1, 2, 4], dtype=np.uint8)  # BraTS 2018-2021: 1 NET, 2 ED, 4 ET
@@ -61,9 +62,11 @@ class AppliedModel:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What made a number: model, profile, software, and the cohort that the classifier was fitted to."""
-        profile = self.model.profile
-        cohort = {"trained_on": self.responsible["cohort"]} if self.responsible else {}
+        """What made a number: model, profile, software, the cohort that the classifier was fitted to, and what trained the network."""
+        profile, cohort = self.model.profile, {}
+        if self.responsible:
+            fitted_to = self.responsible["cohort"]
+            cohort = {"trained_on": fitted_to, "network": network_origin(profile, fitted_to)}
         made_with = {"model": self.hash, "profile": profile.name, "profile_hash": profile.hash, "precision": self.model.network.precision}
         return made_with | {"drlib": version("drlib")} | cohort
 

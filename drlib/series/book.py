@@ -4,6 +4,7 @@ The site is staged in ``build/site`` with the layout of the repository (``book/`
 source and the executed copy alike, and built by Jupyter Book with every warning an error.
 """
 
+import html
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import yaml
 from drlib.artifacts import MANIFEST
 from drlib.series.claims import headline, read_claims
 from drlib.series.execute import format_seconds
+from drlib.series.notice import PHANTOM_TRAINED, RESEARCH_ONLY, network_origin, phantom_trained
 from drlib.series.run import STAGE_CHAPTERS
 from drlib.series.workflow import Series, SeriesError
 
@@ -32,10 +34,10 @@ def build_book(series: Series, say=lambda line: None) -> Path:
 
     Raises SeriesError where a chapter is not executed, or with the end of the log where Jupyter Book warns about anything.
     """
-    site = stage_book(series)
+    staged = stage_book(series)
     built = series.root / "build" / "book"
     say("building the site, about half a minute")
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(site)]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(staged)]
     command += ["--path-output", str(built), "--all", "--quiet", "-W", "--keep-going", "-n"]
     done = subprocess.run(command, cwd=series.root, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -43,11 +45,11 @@ def build_book(series: Series, say=lambda line: None) -> Path:
         raise SeriesError("the book does not build:\n" + "\n".join(warnings[-40:]))
     for page in (built / "_build" / "html").rglob("*.html"):
         page.write_text(_LIVE_CODE_SCRIPTS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
-    html = series.root / "build" / "html"
-    shutil.rmtree(html, ignore_errors=True)
-    os.replace(built / "_build" / "html", html)
+    site = series.root / "build" / "html"
+    shutil.rmtree(site, ignore_errors=True)
+    os.replace(built / "_build" / "html", site)
     shutil.rmtree(built)
-    return html / "index.html"
+    return site / "index.html"
 
 
 def stage_book(series: Series) -> Path:
@@ -89,12 +91,14 @@ def tidy_notebook(notebook: nbformat.NotebookNode, series: Series) -> nbformat.N
 
 
 def cohort_banner(series: Series) -> str:
-    """Return the sentence on every page that says whose numbers these are."""
+    """Return the sentence on every page: research only, what trained the network, and whose numbers these are."""
     run = series.run
+    notice = f"{RESEARCH_ONLY}, {PHANTOM_TRAINED}" if phantom_trained(run.profile, run.cohort_name) else RESEARCH_ONLY
     if run.is_phantom:
-        whose = "<strong>Phantom cohort.</strong> Every patient here is synthetic; no number on this site is a clinical result."
+        whose = f"<strong>{notice}.</strong> Phantom cohort: every patient here is synthetic; no number on this site is a clinical result."
     else:
-        whose = f"<strong>Cohort {run.cohort_name}</strong>, supplied by the user."
+        origin = network_origin(run.profile, run.cohort_name)
+        whose = f"<strong>{notice}.</strong> {html.escape(f'Cohort {run.cohort_name}, supplied by the user; the network is {origin}.')}"
     small = (
         " It is the smallest profile, which shows that everything runs and is too small to learn anything."
         if series.profile.startswith("smoke")

@@ -168,6 +168,7 @@ def grade(
     The maps lie on the patient's own grid and open over the T1ce in any viewer. Example: drlib grade /data/brats/X --out graded
     """
     from drlib.series.apply import grade_patients, open_applied_model
+    from drlib.series.notice import prediction_notice
 
     applied = open_applied_model(model, device, graded=True, precision=precision.value)
     results, problems = grade_patients(patient, applied, out, progress=sys.stderr.isatty())
@@ -176,7 +177,8 @@ def grade(
     else:
         for result in results:
             print(f"{result['patient']:<28} P(HGG) = {result['p_hgg']:.3f}   {result['report']}")
-        tell(f"Research only. Model {applied.hash}, fitted to the {applied.provenance['trained_on']} cohort; it is not made for patients.")
+        tell(prediction_notice(applied.model.profile, applied.provenance["trained_on"]))
+        tell(f"Model {applied.hash}, its classifier fitted to the {applied.provenance['trained_on']} cohort.")
     end_batch(problems)
 
 

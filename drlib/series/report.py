@@ -24,6 +24,7 @@ from drlib.figures.images import (
 )
 from drlib.figures.segmentation import codeword_colours
 from drlib.figures.style import WIDTH_IN, figure_png, new_figure
+from drlib.series.notice import PHANTOM_TRAINED, RESEARCH_ONLY
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def write_report(findings: PatientFindings, provenance: dict[str, str], path: Pa
         findings=findings,
         picture=picture,
         provenance=provenance,
-        phantom=provenance["trained_on"] == "phantom",
+        research_only=RESEARCH_ONLY,
+        phantom_trained=PHANTOM_TRAINED in provenance["network"],
         window=WINDOW_TEXT,
         slices=[index + 1 for index in slices_shown(findings.prediction)],
         map_range=MAP_RANGE,

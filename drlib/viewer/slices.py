@@ -36,7 +36,7 @@ def slice_browser(
     link_frames(slider, [stack])
     live = _live_browser(images, labels, prediction, int(chosen[shown]))
     show_when_alive(live, slider)
-    return widgets.VBox([slider, stack, _legend(), live])
+    return widgets.VBox([slider, stack, _legend(prediction is not None), live])
 
 
 def choose_slices(images: np.ndarray, labels: np.ndarray | None, most: int) -> np.ndarray:
@@ -102,7 +102,8 @@ def _tile(pixels: np.ndarray, name: str) -> Picture.Image:
     return tile
 
 
-def _legend() -> widgets.HTML:
+def _legend(predicted: bool) -> widgets.HTML:
     swatch = "<span style='display:inline-block;width:1em;height:1em;vertical-align:-.15em;background:{}'></span> {}"
     regions = " &nbsp; ".join(swatch.format(REGION_COLOURS[name], name) for name in LABELS[1:])
-    return widgets.HTML(f"{regions} &nbsp; R, L: the patient's right and left")
+    notice = "<br>Predictions are for research only." if predicted else ""
+    return widgets.HTML(f"{regions} &nbsp; R, L: the patient's right and left{notice}")
