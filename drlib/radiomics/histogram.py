@@ -107,7 +107,7 @@ def background_codeword(
     histogram = np.zeros(size, dtype=np.int64)
     for patient in store.patients[:: max(1, len(store.patients) // 16)] if patients is None else patients:
         images = store.images(patient)
-        outside = _cells_outside(images, model.profile.stride)
+        outside = cells_outside(images, model.profile.stride)
         shown = np.flatnonzero(~outside.all(axis=(1, 2)))
         if len(shown):
             codes = encode_patient(model, images[shown], batch_size=batch_size)
@@ -128,8 +128,11 @@ def codebook_hash(model: TrainedModel) -> str:
     return digest.hexdigest()[:10]
 
 
-def _cells_outside(images: np.ndarray, stride: int) -> np.ndarray:
-    """Return (S, h, w): whether all pixels of the cell are background."""
+def cells_outside(images: np.ndarray, stride: int) -> np.ndarray:
+    """Return (S, h, w), boolean: whether all ``stride`` x ``stride`` pixels of a latent position lie outside the brain.
+
+    Outside is what has the value of the corner of the first slice, in all modalities of ``images`` (S, 4, H, W).
+    """
     corner = images[0, :, 0, 0].astype(np.float32)
     inside = (np.abs(images.astype(np.float32) - corner[:, None, None]) > 1e-2).any(axis=1)
     return max_pool2d(torch.from_numpy(inside).float()[:, None], stride)[:, 0].numpy() == 0
