@@ -12,6 +12,7 @@ from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quant
 from drlib.figures.responsible import plot_responsible, plot_screening
 from drlib.figures.robustness import plot_difference_ratios, plot_performance
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
+from drlib.figures.stability import plot_agreement, plot_matching, plot_seeds, plot_two_codebooks
 from drlib.figures.verdict import plot_verdict, verdict_table
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Panel",
     "compare_with_table_1",
     "largest_slice",
+    "plot_agreement",
     "plot_calibration",
     "plot_codebook_steps",
     "plot_codewords_by_grade",
@@ -31,6 +33,7 @@ __all__ = [
     "plot_ladder",
     "plot_locality",
     "plot_loss_arrows",
+    "plot_matching",
     "plot_models",
     "plot_overview",
     "plot_patients",
@@ -46,7 +49,9 @@ __all__ = [
     "plot_roofline",
     "plot_screening",
     "plot_segmentations",
+    "plot_seeds",
     "plot_training",
+    "plot_two_codebooks",
     "plot_usage",
     "plot_verdict",
     "plot_volumes",

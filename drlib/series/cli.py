@@ -301,18 +301,19 @@ def seeds(
 
 @study.command()
 def codebooks(
-    sets: Annotated[int, typer.Option(min=2, help="sets of phantoms; two networks are trained on each")] = 5,
+    sets: Annotated[int, typer.Option(min=2, help="sets of phantoms, each trains a network")] = 5,
+    twins: Annotated[int, typer.Option(min=0, help="how many of them train a second one")] = 3,
     results: Annotated[Path, typer.Option("--results", help="folder for the tables, beside the work that can be deleted")] = Path(
         "results/studies"
     ),
 ) -> None:
-    """Train networks from random weights and compare their codebooks, regions and grades (chapter 08b); half an hour on one core.
+    """Train networks from random weights and compare their codebooks, regions and grades (chapter 08b); 20 minutes on one core.
 
-    Can be killed at any moment: the next call goes on. Example: drlib study codebooks --sets 5
+    Can be killed at any moment: the next call goes on. Example: drlib study codebooks --sets 5 --twins 3
     """
     from drlib.series.studies.codebooks import run_codebooks
 
-    found = run_codebooks(results, sets)
+    found = run_codebooks(results, sets, twins)
     tell(f"{len(found.trainings)} trainings, {len(found.pairs)} pairs: {shown(results / 'codebooks')}")
 
 

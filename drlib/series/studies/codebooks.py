@@ -53,8 +53,8 @@ BUDGET = (
     *("cohort.n_segmentation=48", "training.epochs=20", "training.slices_per_epoch=640"),
     *("grading.repeats=5", "grading.permutations=0"),
 )
-N_SETS = 5  # of training phantoms
-WEIGHTS = ("a", "b")  # two trainings on each set
+N_SETS, N_TWINS = 5, 3  # of training phantoms, and how many of them train a second network
+WEIGHTS = ("a", "b")
 COMMON_SEED, N_COMMON = 900, 96
 COMMAND = "drlib study codebooks"
 SHIPPED = Path(__file__).parent / "shipped" / "codebooks"
@@ -119,9 +119,17 @@ class Codebooks:
 
 
 def run_codebooks(
-    folder: Path, sets: int = N_SETS, base: str = BASE, budget: Sequence[str] = BUDGET, n_common: int = N_COMMON, progress: bool = True
+    folder: Path,
+    sets: int = N_SETS,
+    twins: int = N_TWINS,
+    base: str = BASE,
+    budget: Sequence[str] = BUDGET,
+    n_common: int = N_COMMON,
+    progress: bool = True,
 ) -> Codebooks:
-    """Train, read the common cohort with every network, compare all pairs; kept in ``folder/codebooks``.
+    """Train a network on each of ``sets`` of phantoms and a second one on ``twins`` of them, let all read the common cohort, compare.
+
+    The tables are kept in ``folder/codebooks``, the networks in ``folder/work``.
 
     Killed at any moment, the next call goes on with the network where this one stopped.
     """
@@ -131,11 +139,12 @@ def run_codebooks(
         "base": base,
         "budget": list(budget),
         "sets": sets,
+        "twins": twins,
         "common": {"patients": n_common, "seed": COMMON_SEED},
         "profile": profile.hash,
         "sources": source_hash(*SOURCES),
     }
-    trainings = [Training(number, weights) for weights in WEIGHTS for number in range(1, sets + 1)]
+    trainings = [Training(number, weights) for weights, count in zip(WEIGHTS, (sets, twins), strict=True) for number in range(1, count + 1)]
     folder = Path(folder)
 
     def make(partial: Path) -> None:
@@ -453,10 +462,15 @@ def average_codebooks(readings: dict[str, Reading], folds: np.ndarray, is_hgg: n
 
 
 def chosen_pairs(names: list[str]) -> list[tuple[str, str]]:
-    """Return the pairs that are compared: all with phantoms of their own (first trainings), and the two trainings on each set."""
+    """Return the pairs that are compared: all with phantoms of their own (first trainings), and the two on the same set."""
     first = [name for name in names if name.endswith(WEIGHTS[0])]
     twins = [(name, name[:-1] + WEIGHTS[1]) for name in first if name[:-1] + WEIGHTS[1] in names]
     return pairs_of(first) + twins
+
+
+def kind_of(pair: tuple[str, str]) -> str:
+    """Return whether the two networks were trained on the same phantoms."""
+    return SAME if pair[0][:-1] == pair[1][:-1] else OTHER
 
 
 def show_examples(models: dict[str, TrainedModel], readings: dict[str, Reading], common: Common) -> pd.DataFrame:
@@ -491,6 +505,7 @@ def _write_tables(partial: Path, models: dict[str, TrainedModel], readings: dict
     p_volumes = volumes.probabilities.to_numpy().mean(axis=1)
     regions, tops = compare_maps(models, readings, common)
     pairs = chosen_pairs(list(models))
+    twins = [pair for pair in pairs if kind_of(pair) == SAME]
     tables = {
         "trainings": pd.DataFrame(
             [
@@ -502,7 +517,7 @@ def _write_tables(partial: Path, models: dict[str, TrainedModel], readings: dict
         ),
         "pairs": pd.DataFrame(
             [
-                {"first": first, "second": second, "kind": SAME if first[:-1] == second[:-1] else OTHER}
+                {"first": first, "second": second, "kind": kind_of((first, second))}
                 | compare_readings(readings[first], readings[second], common)
                 for first, second in pairs
             ]
@@ -517,7 +532,8 @@ def _write_tables(partial: Path, models: dict[str, TrainedModel], readings: dict
             [one.codewords[CODEWORD_COLUMNS].reset_index().assign(training=name) for name, one in readings.items()], ignore_index=True
         ),
         "overlaps": pd.concat(
-            [_overlap_table(*pair, readings, common) for pair in (pairs[0], pairs[-len(models) // 2])], ignore_index=True
+            [_overlap_table(*pair, readings, common) for pair in dict.fromkeys((pairs[0], twins[0] if twins else pairs[-1]))],
+            ignore_index=True,
         ),
         "averaged": average_codebooks(readings, volumes.folds.to_numpy(), common.is_hgg),
     }
