@@ -169,7 +169,7 @@ def study(tmp_path, monkeypatch) -> seeds.Seeds:
     return seeds.run_seeds(tmp_path, ROOT, "smoke", range(5), str(tmp_path / "results"), execute=False)
 
 
-RUN = {"n_training": 16, "n_graded": 32, "n_LGG": 12, "minutes": 1.0, "stale": ""}
+RUN = {"n_training": 16, "n_graded": 32, "n_LGG": 12, "stale": ""}
 
 
 def test_claims_of_all_seeds_are_gathered_but_not_those_of_this_chapter(study):

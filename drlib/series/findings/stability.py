@@ -54,9 +54,10 @@ def describe_seeds(study: Seeds) -> pd.DataFrame:
         "patients per seed": f"{_range(runs['n_training'])} train the network, {_range(runs['n_graded'])} others are graded",
         "chapters": ", ".join(sorted(study.claims["chapter"].unique())),
         "claims": study.claims["id"].nunique(),
-        "minutes per seed": _range(runs["minutes"]),
         "made again by": study.manifest["made_from"]["command"],
     }
+    if stale := sorted({name for names in runs["stale"] for name in names.split()}):
+        facts["made with older code"] = ", ".join(stale)
     return pd.DataFrame({"seeds": facts})
 
 
@@ -362,7 +363,8 @@ def _plain(value: float, digits: int = 2) -> str:
 
 
 def _with_ends(value: float, low: float, high: float, digits: int = 2) -> str:
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    ends = "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{ends}"
 
 
 def _extent(values: pd.Series) -> str:

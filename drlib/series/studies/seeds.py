@@ -36,8 +36,8 @@ class Seeds:
     Attributes:
         claims: one row per claim and seed: ``seed``, ``chapter``, ``id``, ``claim``, ``paper``, ``ours`` (as text), ``low``, ``high`` (the
             95 % interval of that seed's run), ``n``, ``verdict``; and ``paper_value``, ``value``: the same as numbers, NaN for a word.
-        runs: one row per seed: ``seed``, ``n_training``, ``n_graded``, ``n_LGG``, ``minutes`` that its chapters took,
-            ``stale``: chapters that were not up to date when they were gathered (none, unless only gathered).
+        runs: one row per seed: ``seed``, ``n_training``, ``n_graded``, ``n_LGG``; ``stale``: chapters that were not up to date
+            when they were gathered (empty, unless only gathered).
         manifest: what it was made from, with which versions, and the SHA-256 of each table.
     """
 
@@ -136,6 +136,5 @@ def _describe_run(series: Series) -> dict[str, Any]:
         "n_training": len(cohort.segmentation),
         "n_graded": len(cohort.grading),
         "n_LGG": int((cohort.grades == "LGG").sum()),
-        "minutes": round(sum(series.read_record(name).get("seconds", 0) for name in chapters) / 60, 1),
         "stale": " ".join(stale),
     }
