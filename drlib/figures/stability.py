@@ -33,7 +33,7 @@ def plot_seeds(claims: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     Source: ours.
     """
     seeds = sorted(claims["seed"].unique())
-    figure, ax = new_figure(0.9 + 0.24 * (len(seeds) + 2) * max(len(summary), 1))
+    figure, ax = new_figure(0.9 + 0.14 * (len(seeds) + 2) * max(len(summary), 1))
     step, ticks = len(seeds) + 2, []
     for number, (name, row) in enumerate(summary.iterrows()):
         top = -number * step

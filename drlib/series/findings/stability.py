@@ -349,7 +349,7 @@ def stability_claims(seeds: Seeds, study: Codebooks) -> list[Claim]:
 
 def _coverage(table: pd.DataFrame) -> tuple[int, int]:
     values, low, high = (table[name].to_numpy(dtype=float) for name in ("value", "low", "high"))
-    told = np.isfinite(low) & np.isfinite(high)
+    told = low < high  # no interval, or one without width, tells nothing
     inside = (low[:, None] <= values) & (values <= high[:, None]) & told[:, None] & ~np.eye(len(values), dtype=bool)
     return int(inside.sum()), int(told.sum() * (len(values) - 1))
 
