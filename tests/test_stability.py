@@ -19,7 +19,7 @@ from drlib.seeds import generator
 from drlib.series.claims import Claim, record_claims
 from drlib.series.findings import stability
 from drlib.series.studies import codebooks, seeds
-from drlib.series.workflow import Series
+from drlib.series.workflow import Outcome, Series
 
 ROOT = Path(__file__).parents[1]
 TOY = (
@@ -222,14 +222,48 @@ def test_gathering_is_done_again_only_when_a_claim_changed(study, tmp_path):
     assert seeds.run_seeds(*again).claims.query("id == 'dice_WT' and seed == 3")["value"].item() == 0.1
 
 
+def test_every_chapter_that_claims_something_is_executed_for_every_seed_and_a_failure_is_named(study, tmp_path, monkeypatch):
+    asked, state = [], "fresh"
+
+    def execute(series, numbers, say):
+        asked.append((series.seed, tuple(numbers)))
+        return [Outcome(number, state, None) for number in numbers]
+
+    monkeypatch.setattr(seeds, "run_series", execute)
+    again = (tmp_path, ROOT, "smoke", range(2), str(tmp_path / "results"))
+    seeds.run_seeds(*again)
+    assert [seed for seed, _ in asked] == [0, 1]
+    assert {"01", "03", "04", "05", "06", "07"} <= set(asked[0][1]) and "08b" not in asked[0][1]
+    state = "failed"
+    with pytest.raises(seeds.StudyError, match="seed 0: 01, 03"):
+        seeds.run_seeds(*again)
+
+
 def test_a_seed_without_claims_is_named_with_the_command_that_makes_them(tmp_path):
     with pytest.raises(seeds.StudyError, match="drlib study seeds --profile smoke"):
         seeds.run_seeds(tmp_path, ROOT, "smoke", [0, 1], str(tmp_path / "nothing"), execute=False)
 
 
+def run_small(folder: Path) -> codebooks.Codebooks:
+    return codebooks.run_codebooks(folder, 2, 1, "smoke", TOY, 16, progress=False)
+
+
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> codebooks.Codebooks:
-    return codebooks.run_codebooks(tmp_path_factory.mktemp("codebooks"), 2, 1, "smoke", TOY, 16, progress=False)
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("codebooks")
+
+
+@pytest.fixture(scope="module")
+def small(folder) -> codebooks.Codebooks:
+    return run_small(folder)
+
+
+def test_a_study_that_was_killed_while_it_compared_trains_no_network_again(folder, small, monkeypatch):
+    (folder / "codebooks" / "manifest.json").unlink()
+    monkeypatch.setattr(codebooks, "train", None)
+    again = run_small(folder)
+    for name in codebooks.TABLES:
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(small, name))
 
 
 def test_every_pair_is_compared_and_twins_share_their_phantoms(small):
@@ -275,7 +309,9 @@ def test_the_chapter_draws_what_is_shipped():
     of_seeds, study = seeds.open_seeds(), codebooks.open_codebooks()
     claims = stability.stability_claims(of_seeds, study)
     assert len({claim.id for claim in claims}) == len(claims)
-    assert all(claim.evidence for claim in claims)
+    notebook = (ROOT / "notebooks" / "08b_stability.ipynb").read_text()
+    assert all(f"({claim.evidence})=" in notebook for claim in claims)
+    assert (study.pairs["ami"] > study.pairs["ami_chance"]).all()
     overlaps = [stability.ordered_overlap(study, number) for number in (0, 1)]
     counts, names = overlaps[0]
     drawn = (
