@@ -23,6 +23,7 @@ from drlib.figures.reporting import plot_tally
 from drlib.figures.responsible import plot_responsible, plot_screening, plot_selection
 from drlib.figures.robustness import plot_absorption, plot_difference_ratios, plot_performance, plot_scanner_images, plot_scanners
 from drlib.figures.segmentation import plot_dice, plot_index_maps, plot_segmentations, plot_training
+from drlib.figures.stability import plot_agreement, plot_matching, plot_seeds, plot_two_codebooks
 from drlib.figures.verdict import linked_verdicts, plot_verdict, verdict_table
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "largest_slice",
     "linked_verdicts",
     "plot_absorption",
+    "plot_agreement",
     "plot_calibration",
     "plot_codebook_steps",
     "plot_codewords_by_grade",
@@ -49,6 +51,7 @@ __all__ = [
     "plot_leaks",
     "plot_locality",
     "plot_loss_arrows",
+    "plot_matching",
     "plot_models",
     "plot_null",
     "plot_overview",
@@ -70,11 +73,13 @@ __all__ = [
     "plot_scanner_images",
     "plot_scanners",
     "plot_screening",
+    "plot_seeds",
     "plot_segmentations",
     "plot_selection",
     "plot_tally",
     "plot_token_reach",
     "plot_training",
+    "plot_two_codebooks",
     "plot_usage",
     "plot_verdict",
     "plot_volumes",

@@ -313,6 +313,44 @@ def likelihood_ratio(
     tell(f"{len(found.rows)} simulated cohorts: {shown(results / 'likelihood_ratio')}")
 
 
+@study.command()
+def seeds(
+    profile: Profile = "demo",
+    seeds: Annotated[int, typer.Option(min=2, help="how many: 0, 1, 2, ...")] = 5,
+    gather: Annotated[bool, typer.Option("--gather", help="execute nothing: gather what lies in the folders of the runs")] = False,
+    results: Results = Path("results"),
+    tables: Annotated[Path, typer.Option("--tables", help="folder for the tables")] = Path("results/studies"),
+) -> None:
+    """Execute every chapter that makes claims for several seeds, where it is stale, and lay the claims side by side (chapter 08b).
+
+    Can be killed at any moment: the next call goes on. Example: drlib study seeds --profile smoke --seeds 5
+    """
+    from drlib.series.run import project_root
+    from drlib.series.studies.seeds import run_seeds
+
+    root = project_root()
+    found = run_seeds(tables, root, profile, range(seeds), shown(results.resolve(), root), not gather, tell)
+    tell(f"{found.claims['id'].nunique()} claims of {len(found.runs)} seeds: {shown(tables / 'seeds')}")
+
+
+@study.command()
+def codebooks(
+    sets: Annotated[int, typer.Option(min=2, help="sets of phantoms, each trains a network")] = 5,
+    twins: Annotated[int, typer.Option(min=0, help="how many of them train a second one")] = 3,
+    results: Annotated[Path, typer.Option("--results", help="folder for the tables, beside the work that can be deleted")] = Path(
+        "results/studies"
+    ),
+) -> None:
+    """Train networks from random weights and compare their codebooks, regions and grades (chapter 08b); 20 minutes on one core.
+
+    Can be killed at any moment: the next call goes on. Example: drlib study codebooks --sets 5 --twins 3
+    """
+    from drlib.series.studies.codebooks import run_codebooks
+
+    found = run_codebooks(results, sets, twins)
+    tell(f"{len(found.trainings)} trainings, {len(found.pairs)} pairs: {shown(results / 'codebooks')}")
+
+
 @app.command()
 def version() -> None:
     """Say the version."""
