@@ -92,7 +92,7 @@ def test_a_planted_region_must_be_named_more_often_than_by_chance():
 
 
 def test_the_leaks_are_caught_and_sound_cohorts_are_left_in_peace():
-    table = findings.leak_table(make_trials(0, "ET"))
+    table = findings.leak_trials(make_trials(0, "ET"))
     assert table.loc["share of twins caught", "value"] == 1 and table.loc["sound cohorts with a warning", "value"] == 0
     claims = {claim.id: claim.verdict for claim in findings.known_truth_claims(make_trials(0, "ET"))}
     assert {claims[name] for name in ("leak_twins_caught", "leak_confounding_warned", "leak_false_warning")} == {"holds"}

@@ -18,12 +18,13 @@ from drlib.series.findings.intervals import mean_interval
 from drlib.series.findings.known_truth import (
     describe_trials,
     known_truth_claims,
-    leak_table,
+    leak_trials,
     null_rates,
     planted_rates,
     planted_table,
     power_table,
 )
+from drlib.series.findings.leaks import leak_claims, leak_table
 from drlib.series.findings.robustness import (
     absorption_table,
     performance_table,
@@ -50,7 +51,9 @@ __all__ = [
     "grading_claims",
     "implied_rates",
     "known_truth_claims",
+    "leak_claims",
     "leak_table",
+    "leak_trials",
     "mean_interval",
     "null_rates",
     "performance_table",

@@ -66,7 +66,7 @@ def power_table(trials: KnownTruth) -> pd.DataFrame:
     return table.groupby(["n", "informative"])[["auc", "clear", "found", "found_both"]].mean().reset_index()
 
 
-def leak_table(trials: KnownTruth) -> pd.DataFrame:
+def leak_trials(trials: KnownTruth) -> pd.DataFrame:
     """Return what leaks do to the AUC, and how often the checks speak, rightly and wrongly: value, low, high, cohorts."""
     mirrored, sound = trials.mirrored, trials.confounded["trial"] == "sound"
     confounded = trials.confounded[~sound]
@@ -105,7 +105,7 @@ def describe_trials(trials: KnownTruth) -> pd.DataFrame:
 
 def known_truth_claims(trials: KnownTruth) -> list[Claim]:
     """Return whether the method does nothing where there is nothing, finds what was planted, and warns of leaks."""
-    null, leaks, planted = null_rates(trials), leak_table(trials), planted_rates(trials).set_index(["planted", "asked"])
+    null, leaks, planted = null_rates(trials), leak_trials(trials), planted_rates(trials).set_index(["planted", "asked"])
     auc = null.loc["mean AUC of the codewords"]
     ours, published = (null.loc[f"cohorts with a responsible codeword, {rule} rule"] for rule in ("our", "published"))
     twins, warned, unduly = (

@@ -21,7 +21,9 @@ from drlib.radiomics.grading import (
     volume_features,
 )
 from drlib.radiomics.intensity import count_intensities
+from drlib.radiomics.leaks import LeakReport, count_control, find_twins_in, without_twins
 from drlib.radiomics.responsible import find_responsible, responsible_by_grade
+from drlib.radiomics.statistics import Interval
 from drlib.series.run import Run
 from drlib.series.stages.cohort import open_cohort
 from drlib.series.stages.histograms import RADIOMICS_SOURCES, Histograms, open_histograms
@@ -31,7 +33,7 @@ N_FIDELITY = 12  # at most so many graded patients are counted in both precision
 
 # Every row of the chapter's tables: table of features (see ``_features``), kind of classifier, protocol. A new way of grading is a new
 # row here and, where it looks at something new, a new table there.
-CODEWORDS, RESPONSIBLE = "codewords", "responsible codewords alone"
+CODEWORDS, RESPONSIBLE, CONTROL = "codewords", "responsible codewords alone", "control: slices without tumour"
 MODELS = {
     "codewords, published protocol": ("counts", "raw-counts", "paper"),
     CODEWORDS: ("counts", "counts", "ours"),
@@ -42,6 +44,7 @@ MODELS = {
     "whole-tumour volume": ("true whole tumour", "features", "ours"),
     "ET/TC, true": ("true ET/TC", "features", "ours"),
     "ET/TC, predicted": ("predicted ET/TC", "features", "ours"),
+    CONTROL: ("control", "counts", "ours"),
     "always the commoner grade": ("counts", "majority", "ours"),
 }
 SHOWN = (CODEWORDS, RESPONSIBLE, "intensity histogram", "three true volumes", "three predicted volumes")  # where lines would crowd
@@ -67,6 +70,7 @@ class Grading:
             training sets of the cross-validation in which it was chosen into K*.
         by_grade: the responsible codewords of LGG and HGG; where a grade has none, its one most often selected codeword, which is
             *leading*, not responsible.
+        twins: pairs of patients that are one head (:func:`drlib.radiomics.leaks.find_twins`); the second of each is not graded.
     """
 
     grades: pd.Series
@@ -76,6 +80,13 @@ class Grading:
     decisions: pd.DataFrame
     responsible: pd.DataFrame
     by_grade: dict[str, list[int]]
+    twins: pd.DataFrame
+
+    @property
+    def leaks(self) -> LeakReport:
+        """What the checks for leaks found."""
+        row = self.table.loc[CONTROL]
+        return LeakReport(self.twins, Interval(row["auc"], row["auc_low"], row["auc_high"]))
 
     @property
     def probability(self) -> pd.Series:
@@ -117,12 +128,17 @@ def open_grading(run: Run) -> Grading:
         decisions=pd.read_csv(folder / "decisions.csv"),
         responsible=pd.read_csv(folder / "codewords.csv", index_col="codeword"),
         by_grade=json.loads((folder / "responsible.json").read_text())["codewords"],
+        twins=pd.read_csv(folder / "twins.csv", dtype={"first": str, "second": str}),
     )
 
 
 def _grade(run: Run, folder: Path) -> None:
     histograms = open_histograms(run)
-    results = _cross_validate_all(run, histograms)
+    graded = histograms.grades.dropna()
+    twins = find_twins_in(open_cohort(run).grading, list(graded.index))
+    twins.to_csv(folder / "twins.csv", index=False)
+    grades = graded.loc[without_twins(graded.index, twins)]
+    results = _cross_validate_all(run, histograms, grades)
     rows = {name: metrics_row(result, _permutations(run, result.kind)) for name, result in results.items()}
     pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").to_csv(folder / "table.csv")
     probabilities = [result.probabilities.assign(model=name) for name, result in results.items()]
@@ -130,12 +146,12 @@ def _grade(run: Run, folder: Path) -> None:
     codewords_less_others(compare_models(results, CODEWORDS, run.seed, COMPARED)).to_csv(folder / "differences.csv", index=False)
     curves = [decision_curve(result, THRESHOLDS, run.seed).assign(model=name) for name, result in results.items()]
     pd.concat(curves).to_csv(folder / "decisions.csv", index=False)
-    results[CODEWORDS].grades.rename_axis("patient").to_csv(folder / "grades.csv")
-    _write_classifier(run, histograms, results[RESPONSIBLE].chosen, folder)
+    grades.rename("grade").rename_axis("patient").to_csv(folder / "grades.csv")
+    _write_classifier(run, histograms, grades, results[RESPONSIBLE].chosen, folder)
 
 
-def _cross_validate_all(run: Run, histograms: Histograms) -> dict[str, GradingResult]:
-    grades, results = histograms.grades.dropna(), {}
+def _cross_validate_all(run: Run, histograms: Histograms, grades: pd.Series) -> dict[str, GradingResult]:
+    results = {}
     features = {name: table.loc[grades.index] for name, table in _features(run, histograms).items()}
     for name, (table, kind, protocol) in MODELS.items():
         if not features[table].isna().any(axis=None):  # a user's cohort without true segmentations has no true volumes
@@ -156,6 +172,7 @@ def _features(run: Run, histograms: Histograms) -> dict[str, pd.DataFrame]:
     predicted = open_segmentation(run).predicted_volumes.loc[counts.index]
     return {
         "counts": counts,
+        "control": count_control(open_model(run), cohort.grading, list(counts.index)),
         "intensities": count_intensities(cohort.grading, list(counts.index), max(1, counts.shape[1] // 4)),  # as many columns as counts
         "true volumes": volume_features(true[regions]),
         "predicted volumes": volume_features(predicted[regions]),
@@ -180,9 +197,9 @@ def codewords_less_others(compared: pd.DataFrame) -> pd.DataFrame:
     return compared.assign(**turned)[compared["model"] != CODEWORDS]
 
 
-def _write_classifier(run: Run, histograms: Histograms, fold_share: pd.Series, folder: Path) -> None:
-    graded = histograms.grades.dropna().index
-    counts, grades = histograms.counts.table.loc[graded], histograms.grades.loc[graded]
+def _write_classifier(run: Run, histograms: Histograms, grades: pd.Series, fold_share: pd.Series, folder: Path) -> None:
+    graded = grades.index
+    counts = histograms.counts.table.loc[graded]
     fitted = fit_classifier(counts, grades, seed=run.seed, codebook=histograms.counts.codebook)
     save_classifier(folder / "classifier.json", fitted)
     measured = list(graded[:: -(-len(graded) // N_FIDELITY)])  # at equal steps
