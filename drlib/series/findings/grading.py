@@ -34,6 +34,17 @@ def grading_claims(run: Run, grading: Grading) -> list[Claim]:
     return [*(claim for claim in claims if claim is not None), *_responsible_claims(grading)]
 
 
+def grading_numbers(grading: Grading) -> dict[str, float]:
+    """Return the numbers that the chapter's text speaks of; NaN for true volumes where the patients have none."""
+    row = grading.table.loc[CODEWORDS]
+    compared = grading.differences.set_index(["model", "metric"]).reindex([("three true volumes", "auc")]).iloc[0]
+    numbers = {name: float(row[name]) for name in ("auc", "calibration_slope")}
+    numbers |= {"true_volumes_auc": numbers["auc"] - float(compared["difference"]), "difference": float(compared["difference"])}
+    numbers |= {f"difference_{end}": float(compared[end]) for end in ("low", "high")}
+    counted = {"patients": len(grading.grades), "repeats": row["repeats"], "responsible": grading.responsible["responsible"].sum()}
+    return numbers | {name: int(value) for name, value in counted.items()}
+
+
 def discrimination_table(grading: Grading) -> pd.DataFrame:
     """Return a row per model: accuracy, balanced accuracy and AUC with their intervals, and the permutation p of the AUC."""
     return _metrics_table(grading, {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC"}).assign(
