@@ -177,7 +177,7 @@ def _baseline_claims(grading: Grading) -> list[Claim | None]:
         metric(grading, "volume_baseline_auc", "AUC of the three true volumes alone", true, "auc", None, models),
     ]
     for model, name in BASELINES.items():
-        statement = f"codeword counts have a higher AUC than {model.replace('three ', 'the three ')} (difference)"
+        statement = f"AUC of codeword counts, above that of {model.replace('three ', 'the three ')} by more than chance (difference)"
         claims.append(_difference_claim(grading, f"codewords_minus_{name}_auc", statement, model, "auc", "above"))
     return claims
 
@@ -249,7 +249,11 @@ def _with_interval(row: pd.Series, metric: str) -> str:
     if pd.isna(row[metric]):
         return "–"
     low, high = _interval(row, metric)
-    return f"{row[metric] + 0:.2f} [{low + 0:.2f}, {high + 0:.2f}]".replace("-", "\N{MINUS SIGN}")
+    return f"{_hundredths(row[metric])} [{_hundredths(low)}, {_hundredths(high)}]"
+
+
+def _hundredths(value: float) -> str:
+    return f"{round(value, 2) + 0:.2f}".replace("-", "\N{MINUS SIGN}")  # + 0: no minus before a zero
 
 
 def _permutation_text(row: pd.Series) -> str:
