@@ -4,7 +4,7 @@ All of them show out-of-fold probabilities: a patient's P(HGG) comes from classi
 into a figure only from the table that the text shows too, so that the two agree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -163,16 +163,17 @@ def plot_differences(
 
 
 @styled
-def plot_decision_curve(decisions: pd.DataFrame, main: str = "codewords") -> Figure:
+def plot_decision_curve(decisions: pd.DataFrame, models: Collection[str] | None = None, main: str = "codewords") -> Figure:
     """Show the net benefit of acting on each model's P at every threshold, beside acting on everybody and on nobody.
 
-    ``decisions``: ``model``, ``positive``, ``threshold``, ``net_benefit``, ``low``, ``high``, ``everybody``. At the left HGG is what is
-    looked for, at the right LGG. ``main`` has its 95 % band (bootstrap over patients within each grade). The height is cut at -0.05.
+    ``decisions``: ``model``, ``positive``, ``threshold``, ``net_benefit``, ``low``, ``high``, ``everybody``. ``models`` (None: all) are
+    shown, ``main`` with its 95 % band (bootstrap over patients within each grade). At the left HGG is what is looked for, at the right
+    LGG. The height is cut at -0.05.
     Source: ours; Vickers and Elkin 2006.
     """
     figure, axes = new_figure(3.9, 1, 2)
     for ax, positive in zip(axes, ("HGG", "LGG"), strict=True):
-        shown = decisions[decisions["positive"] == positive]
+        shown = decisions[(decisions["positive"] == positive) & (decisions["model"].isin(models) if models is not None else True)]
         curves = dict(iter(shown.groupby("model", sort=False)))
         curves = {main: curves.pop(main), **curves}
         ax.fill_between(*(curves[main][name] for name in ("threshold", "low", "high")), color=INK, alpha=0.15, linewidth=0)

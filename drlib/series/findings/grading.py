@@ -34,6 +34,17 @@ def grading_claims(run: Run, grading: Grading) -> list[Claim]:
     return [*(claim for claim in claims if claim is not None), *_responsible_claims(grading)]
 
 
+def grading_numbers(grading: Grading) -> dict[str, float]:
+    """Return the numbers that the chapter's text speaks of; NaN for true volumes where the patients have none."""
+    row = grading.table.loc[CODEWORDS]
+    compared = grading.differences.set_index(["model", "metric"]).reindex([("three true volumes", "auc")]).iloc[0]
+    numbers = {name: float(row[name]) for name in ("auc", "calibration_slope")}
+    numbers |= {"true_volumes_auc": numbers["auc"] - float(compared["difference"]), "difference": float(compared["difference"])}
+    numbers |= {f"difference_{end}": float(compared[end]) for end in ("low", "high")}
+    counted = {"patients": len(grading.grades), "repeats": row["repeats"], "responsible": grading.responsible["responsible"].sum()}
+    return numbers | {name: int(value) for name, value in counted.items()}
+
+
 def discrimination_table(grading: Grading) -> pd.DataFrame:
     """Return a row per model: accuracy, balanced accuracy and AUC with their intervals, and the permutation p of the AUC."""
     return _metrics_table(grading, {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC"}).assign(
@@ -166,7 +177,7 @@ def _baseline_claims(grading: Grading) -> list[Claim | None]:
         metric(grading, "volume_baseline_auc", "AUC of the three true volumes alone", true, "auc", None, models),
     ]
     for model, name in BASELINES.items():
-        statement = f"codeword counts have a higher AUC than {model.replace('three ', 'the three ')} (difference)"
+        statement = f"AUC of codeword counts, above that of {model.replace('three ', 'the three ')} by more than chance (difference)"
         claims.append(_difference_claim(grading, f"codewords_minus_{name}_auc", statement, model, "auc", "above"))
     return claims
 
@@ -238,7 +249,11 @@ def _with_interval(row: pd.Series, metric: str) -> str:
     if pd.isna(row[metric]):
         return "–"
     low, high = _interval(row, metric)
-    return f"{row[metric] + 0:.2f} [{low + 0:.2f}, {high + 0:.2f}]".replace("-", "\N{MINUS SIGN}")
+    return f"{_hundredths(row[metric])} [{_hundredths(low)}, {_hundredths(high)}]"
+
+
+def _hundredths(value: float) -> str:
+    return f"{round(value, 2) + 0:.2f}".replace("-", "\N{MINUS SIGN}")  # + 0: no minus before a zero
 
 
 def _permutation_text(row: pd.Series) -> str:
