@@ -97,6 +97,21 @@ def make_robustness(random, n=12):
     )
 
 
+def make_ratio_intervals(ratios):
+    means = ratios.groupby(["kind", "magnitude"])["difference_ratio"].mean().rename("mean").reset_index()
+    means = means.assign(low=means["mean"] - 0.03, high=means["mean"] + 0.03)
+    return pd.concat([means.assign(area="all"), means.assign(area="brain", mean=means["mean"] * 1.2)])
+
+
+def make_changes(random):
+    kinds = [("bias field", "0.1 log SD"), ("bias field", "0.4 log SD"), ("noise", "5 %"), ("no t1", "1")]
+    table = pd.DataFrame(kinds, columns=["kind", "level"]).assign(group=["scanner", "scanner", "shift", "missing scan"], n=40)
+    for name in ("ratio", "frozen", "refitted", "latent_change", "codeword_change", "kept"):
+        value = random.uniform(0.1, 0.6, 4)
+        table = table.assign(**{name: value, f"{name}_low": value - 0.05, f"{name}_high": value + 0.05})
+    return table.assign(random_change=0.1, random_kept=0.9)
+
+
 def make_region_values(random, grades):
     rows = itertools.product(grades.index, ("HGG", "LGG"), ("NET", "ED", "ET"))
     level = {("HGG", "ET"): 7.7, ("HGG", "NET"): 5.5, ("HGG", "ED"): 3.8, ("LGG", "NET"): 1.2, ("LGG", "ED"): 1.0, ("LGG", "ET"): 0.9}
@@ -157,6 +172,7 @@ def make_all(random):
         {"variant": np.repeat(["normalisation live", "normalisation frozen"], 40), "share_outside": random.beta(8, 2, 80)}
     )
     y, x = np.mgrid[:64, :64]
+    ratios = make_robustness(random)[0]
     return {
         "overview": lambda: figures.plot_overview(
             panels[0], codes[0], random.normal(size=(64, 16)), counts.iloc[0], 0.8, maps[0]["HGG"], 3
@@ -182,8 +198,11 @@ def make_all(random):
         "confusion": lambda: figures.plot_confusion(result.probabilities, grades, models.iloc[0]),
         "models": lambda: figures.plot_models(models),
         "calibration": lambda: figures.plot_calibration(result.probabilities, grades),
-        "difference_ratios": lambda: figures.plot_difference_ratios(make_robustness(random)[0]),
+        "difference_ratios": lambda: figures.plot_difference_ratios(ratios, make_ratio_intervals(ratios)),
         "performance": lambda: figures.plot_performance(make_robustness(random)[1]),
+        "scanner_images": lambda: figures.plot_scanner_images({"as it is": panels[0], "bias field\n0.4 log SD": panels[1]}),
+        "scanners": lambda: figures.plot_scanners(make_changes(random)),
+        "absorption": lambda: figures.plot_absorption(make_changes(random)),
         "responsible": lambda: figures.plot_responsible(make_responsible(random)),
         "screening": lambda: figures.plot_screening(make_responsible(random)),
         "responsible_regions": lambda: figures.plot_responsible_regions(
@@ -195,7 +214,17 @@ def make_all(random):
     }
 
 
-IMAGE_FIGURES = {"overview", "patients", "models", "segmentations", "index_maps", "responsible_regions", "locality", "confusion", "verdict"}
+IMAGE_FIGURES = {
+    "overview",
+    "patients",
+    "models",
+    "segmentations",
+    "index_maps",
+    "responsible_regions",
+    "locality",
+    "confusion",
+    "verdict",
+} | {"scanner_images", "scanners"}
 
 
 def test_every_figure_draws_without_a_warning_and_leaves_the_session_as_it_was(random, recwarn):
