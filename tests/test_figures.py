@@ -104,6 +104,21 @@ def make_robustness(random, n=12):
     )
 
 
+def make_ratio_intervals(ratios):
+    means = ratios.groupby(["kind", "magnitude"])["difference_ratio"].mean().rename("mean").reset_index()
+    means = means.assign(low=means["mean"] - 0.03, high=means["mean"] + 0.03)
+    return pd.concat([means.assign(area="all"), means.assign(area="brain", mean=means["mean"] * 1.2)])
+
+
+def make_changes(random):
+    kinds = [("bias field", "0.1 log SD"), ("bias field", "0.4 log SD"), ("noise", "5 %"), ("no t1", "1")]
+    table = pd.DataFrame(kinds, columns=["kind", "level"]).assign(group=["scanner", "scanner", "shift", "missing scan"], n=40)
+    for name in ("ratio", "frozen", "refitted", "latent_change", "codeword_change", "kept"):
+        value = random.uniform(0.1, 0.6, 4)
+        table = table.assign(**{name: value, f"{name}_low": value - 0.05, f"{name}_high": value + 0.05})
+    return table.assign(random_change=0.1, random_kept=0.9)
+
+
 def make_region_values(random, grades):
     rows = itertools.product(grades.index, ("HGG", "LGG"), ("NET", "ED", "ET"))
     level = {("HGG", "ET"): 7.7, ("HGG", "NET"): 5.5, ("HGG", "ED"): 3.8, ("LGG", "NET"): 1.2, ("LGG", "ED"): 1.0, ("LGG", "ET"): 0.9}
@@ -167,6 +182,7 @@ def make_all(random):
         {"variant": np.repeat(["normalisation live", "normalisation frozen"], 40), "share_outside": random.beta(8, 2, 80)}
     )
     y, x = np.mgrid[:64, :64]
+    ratios = make_robustness(random)[0]
     return {
         "overview": lambda: figures.plot_overview(
             panels[0], codes[0], random.normal(size=(64, 16)), counts.iloc[0], 0.8, maps[0]["HGG"], 3
@@ -194,8 +210,11 @@ def make_all(random):
         "differences": lambda: figures.plot_differences(differences),
         "decision_curve": lambda: figures.plot_decision_curve(decisions),
         "calibration": lambda: figures.plot_calibration(result.probabilities, grades),
-        "difference_ratios": lambda: figures.plot_difference_ratios(make_robustness(random)[0]),
+        "difference_ratios": lambda: figures.plot_difference_ratios(ratios, make_ratio_intervals(ratios)),
         "performance": lambda: figures.plot_performance(make_robustness(random)[1]),
+        "scanner_images": lambda: figures.plot_scanner_images({"as it is": panels[0], "bias field\n0.4 log SD": panels[1]}),
+        "scanners": lambda: figures.plot_scanners(make_changes(random)),
+        "absorption": lambda: figures.plot_absorption(make_changes(random)),
         "responsible": lambda: figures.plot_responsible(make_responsible(random)),
         "screening": lambda: figures.plot_screening(make_responsible(random)),
         "selection": lambda: figures.plot_selection(make_responsible(random)),
@@ -219,6 +238,8 @@ IMAGE_FIGURES = {
     "locality",
     "confusion",
     "verdict",
+    "scanner_images",
+    "scanners",
 }
 
 

@@ -119,7 +119,7 @@ def plot_scanners(table: pd.DataFrame) -> Figure:
     _name_changes(left, places, table)
     right.axvline(0, color=QUIET, linewidth=0.8, zorder=0)
     left.set(xlabel="difference ratio (Eq. 7; 0 to 2)", xlim=(0, None), title="counts that move")
-    right.set(xlabel="change of the accuracy", title="grading")
+    right.set(xlabel="change of the accuracy (−1 to 1)", title="grading")
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4, label=name) for name, (colour, marker) in CLASSIFIER_STYLES.items()
     ]
