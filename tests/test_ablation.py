@@ -4,13 +4,17 @@ import pytest
 import torch
 from small_radiomics import draw_labels, small_model, small_store
 
+from drlib.profiles import load_profile
 from drlib.radiomics import ablation
 from drlib.radiomics.ablation import (
     AblationError,
     ablate_cohort,
+    ablate_sets,
     change_maps,
     decode_codes,
+    decoder_reach,
     each_change,
+    encode_tumours,
     predict_labels,
     region_values,
     responsible_regions,
@@ -18,6 +22,8 @@ from drlib.radiomics.ablation import (
     shared_normalisation,
     token_change,
 )
+from drlib.radiomics.ablation_captum import captum_change
+from drlib.segmentation.network import SegmentationNetwork
 
 BACKGROUND = 0
 
@@ -169,3 +175,116 @@ def test_equal_index_maps_are_decoded_once(model, codes, monkeypatch):
     assert n_changed <= sum(decoded) <= 2 * n_changed
     np.testing.assert_array_equal(maps[: len(codes)], maps[len(codes) : 2 * len(codes)])
     assert not maps[2 * len(codes) :].any()
+
+
+def test_beyond_the_reach_of_the_kernels_a_frozen_change_is_exactly_zero_and_at_its_edge_it_is_not(model):
+    reach, side = decoder_reach(model.network.decoder), model.profile.stride
+    code_map = torch.from_numpy(np.random.default_rng(1).integers(1, 16, (32, 32)))
+    live, frozen = (token_change(model, code_map, (15, 15), BACKGROUND, frozen_normalisation=f) for f in (False, True))
+    first, last = 15 * side - reach, 16 * side - 1 + reach
+    assert first > 0 and last < 32 * side - 1  # the map is wide enough to see both edges
+    inside = np.zeros(frozen.shape, dtype=bool)
+    inside[first : last + 1, first : last + 1] = True
+    assert not frozen[~inside].any() and live[~inside].min() > 0
+    touched = np.argwhere(frozen)
+    assert touched.min(axis=0).tolist() == [first, first] and touched.max(axis=0).tolist() == [last, last]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+def test_the_reach_is_that_of_the_impulse_through_convolutions_of_ones(profile):
+    settings = load_profile(profile)
+    decoder = SegmentationNetwork(settings.network, settings.quantizer).decoder
+    reach, side = decoder_reach(decoder), 2 ** (len(settings.network.filters) - 1)
+    line = torch.zeros(1, 1, 2 * reach // side + 5)
+    line[0, 0, line.shape[2] // 2] = 1
+    for number in range(len(settings.network.filters)):  # the first convolution, and at each level a residual block of two
+        if number:
+            line = torch.nn.functional.interpolate(line, scale_factor=2, mode="linear", align_corners=False)
+        for _ in range(3 if number == 0 else 2):
+            line = torch.nn.functional.conv1d(line, torch.ones(1, 1, 3), padding=1)
+    assert int((line > 0).sum()) == side + 2 * reach
+
+
+def test_frozen_maps_of_many_slices_are_those_of_each_pair_in_one_batch(model, codes):
+    maps = change_maps(model, codes, [7, 9], BACKGROUND, frozen_normalisation=True)
+    ablated = codes.masked_fill(torch.isin(codes, torch.tensor([7, 9])), BACKGROUND)
+    for number in (1, 3):
+        with shared_normalisation(model):
+            before, after = decode_codes(model, torch.stack([codes[number], ablated[number]]))
+        assert maps[number] == pytest.approx((before - after).abs().sum(0).numpy(), abs=1e-4)
+    assert not maps[[0, 2, 4]].any()
+    live = change_maps(model, codes, [7, 9], BACKGROUND)
+    assert not np.allclose(maps[1], live[1], atol=1e-2)
+
+
+def test_each_slice_of_a_batch_can_have_its_own_reference(model, codes):
+    with shared_normalisation(model, torch.tensor([0, 0, 2, 2, 0])):
+        together = decode_codes(model, codes)
+    for rows in ([0, 1, 4], [2, 3]):
+        with shared_normalisation(model):
+            assert decode_codes(model, codes[rows]) == pytest.approx(together[rows], abs=1e-4)
+
+
+def test_a_network_trained_in_bfloat16_is_ablated_in_float32(model, codes):
+    due = change_maps(model, codes, [7], BACKGROUND)
+    try:
+        model.network.precision = "bf16"
+        assert (change_maps(model, codes, [7], BACKGROUND) == due).all() and model.network.precision == "bf16"
+    finally:
+        model.network.precision = "fp32"
+
+
+def test_captum_finds_the_same_maps(model):
+    images = small_store().images("P00").astype(np.float32)
+    codes = model.encode_to_codes(images)
+    chosen = [int(codes[2].max()), int(codes[2, 1, 1])]
+    background = next(k for k in range(16) if k not in chosen)
+    ours = responsible_regions(model, images[2:3], chosen, background)[0]
+    theirs = captum_change(model, images[2], chosen, background)
+    rounding = 1e-5 * float(ours.max())
+    assert ours.max() > 1 and np.abs(theirs - ours).max() < rounding
+    assert np.abs(captum_change(model, images[2], chosen, background, every=4) - theirs[::4, ::4]).max() < rounding
+    absent = next(k for k in range(16) if k != background and not (codes[2] == k).any())
+    assert not captum_change(model, images[2], [absent], background).any()
+
+
+def test_one_by_one_stands_beside_together_and_frozen_beside_live(model):
+    store = small_store(2)
+    codes = model.encode_to_codes(store.images("P00"))
+    high, low = sorted(set(codes[2].flatten().tolist()))[-2:]
+    table = ablate_cohort(model, store, {"HGG": [high, low]}, BACKGROUND, one_by_one=True, frozen=True)
+    assert len(table) == 2 * 4 * 3 and table["codeword"].isna().sum() == 2 * 2 * 3
+    net = table.query("patient == 'P00' and region == 'NET'").set_index(["codeword", "normalisation"])
+    for k in (high, low):
+        assert net.loc[(k, "live"), "sum"] == pytest.approx(change_maps(model, codes, [k], BACKGROUND)[draw_labels() == 1].sum(), rel=1e-4)
+    live, frozen = (net[net.index.get_level_values(0).isna()].xs(name, level=1).iloc[0] for name in ("live", "frozen"))
+    assert live["n_tokens"] == frozen["n_tokens"] == net["n_tokens"].loc[[high, low]].sum() and live["sum"] != frozen["sum"]
+    due = change_maps(model, codes, [high, low], BACKGROUND, frozen_normalisation=True)
+    assert frozen["sum"] == pytest.approx(due[draw_labels() == 1].sum(), rel=1e-4)
+
+
+def test_the_share_in_the_tumour_is_that_of_all_of_the_change(model):
+    store = small_store(2)
+    codes = model.encode_to_codes(store.images("P00"))[2:4]
+    chosen = int(codes[0].max())
+    row = ablate_sets(model, store, encode_tumours(model, store, patients=["P00"]), {"some": [chosen]}, BACKGROUND).iloc[0]
+    maps, labels = change_maps(model, codes, [chosen], BACKGROUND), draw_labels()[2:4]
+    assert row["total"] == pytest.approx(maps.sum(), rel=1e-5)
+    assert row["share_in_tumour"] == pytest.approx(maps[labels > 0].sum() / maps.sum(), rel=1e-5)
+
+
+def test_many_sets_measured_in_groups_are_each_set_alone(model, monkeypatch):
+    store = small_store(2)
+    tumours = encode_tumours(model, store)
+    sets = {str(k): [k] for k in range(1, 8)}
+    together = ablate_sets(model, store, tumours, sets, BACKGROUND, frozen=["3"])
+    monkeypatch.setattr(ablation, "SETS_AT_ONCE", 2)
+    grouped = ablate_sets(model, store, tumours, sets, BACKGROUND, frozen=["3"])
+    pd.testing.assert_frame_equal(together, grouped, rtol=1e-4)
+    assert (together["normalisation"] == "frozen").sum() == 2 * 3
+
+
+def test_tokens_in_the_tumour_are_those_whose_cell_holds_any(model):
+    tumour = encode_tumours(model, small_store(2), patients=["P00"])[0]
+    due = draw_labels()[2:4].reshape(2, 4, 8, 4, 8).any(axis=(2, 4))
+    assert (tumour.in_tumour.numpy() == due).all() and tumour.slices.tolist() == [2, 3] and tumour.labels == "truth"

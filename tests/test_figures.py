@@ -164,6 +164,33 @@ def make_log():
     return log
 
 
+def make_codeword_means(random) -> pd.DataFrame:
+    named = [("HGG", pd.NA), ("HGG", 12), ("HGG", 40), ("LGG", pd.NA), ("LGG", 7)]
+    rows = [
+        {"responsible_for": g, "codeword": k, "region": r, "n": 60, "mean": 1.0, "low": 0.8, "high": 1.3}
+        for g, k in named
+        for r in REGIONS[:3]
+    ]
+    return pd.DataFrame(rows).astype({"codeword": "Int64"})
+
+
+def make_controls(random) -> pd.DataFrame:
+    rows = [
+        {"responsible_for": grade, "matched": matched, "set": number}
+        | dict(zip(("contrast", "share_in_tumour", "change_per_token"), draw, strict=True))
+        for grade in ("LGG", "HGG")
+        for matched in ("slices with tumour", "cells with tumour")
+        for number, draw in enumerate(random.random((21, 3)))
+    ]
+    return pd.DataFrame(rows)
+
+
+def make_changes(random) -> pd.DataFrame:
+    grades = make_grades()
+    tables = [pd.DataFrame({"patient": grades.index, "grade": grades.to_numpy(), "responsible_for": owner}) for owner in ("HGG", "LGG")]
+    return pd.concat(tables).assign(change=lambda table: random.gamma(2, 1, len(table)))
+
+
 def make_all(random):
     """One of every figure, by name."""
     grades = make_grades()
@@ -178,9 +205,7 @@ def make_all(random):
     differences = compare_models({"three true volumes": result, "same": make_result(1)}, "same").query("model != 'same'")
     decisions = pd.concat([decision_curve(r, np.linspace(0.05, 0.95, 19)).assign(model=name) for name, r in results.items()])
     maps = [{"HGG": random.gamma(1, 1, (64, 64)) * (p.labels > 0), "LGG": random.gamma(1, 0.4, (64, 64))} for p in panels]
-    shares = pd.DataFrame(
-        {"variant": np.repeat(["normalisation live", "normalisation frozen"], 40), "share_outside": random.beta(8, 2, 80)}
-    )
+    shares = pd.DataFrame({"normalisation": np.repeat(["live", "frozen"], 40), "share_outside": random.beta(8, 2, 80)})
     y, x = np.mgrid[:64, :64]
     ratios = make_robustness(random)[0]
     return {
@@ -221,6 +246,12 @@ def make_all(random):
         "responsible_regions": lambda: figures.plot_responsible_regions(
             [figures.AblationCase(p, m) for p, m in zip(panels, maps, strict=True)]
         ),
+        "frozen": lambda: figures.plot_frozen(
+            [figures.FrozenCase(panels[0], random.random((8, 8)) > 0.95, maps[0]["HGG"], maps[0]["LGG"])]
+        ),
+        "each_codeword": lambda: figures.plot_each_codeword(make_codeword_means(random)),
+        "controls": lambda: figures.plot_controls(make_controls(random)),
+        "overlap": lambda: figures.plot_overlap(make_changes(random)),
         "region_values": lambda: figures.plot_region_values(values, make_tests()),
         "locality": lambda: figures.plot_locality(np.exp(-np.hypot(x - 20, y - 36) / 6), (4, 2), 8, shares, panels[0]),
         "verdict": lambda: figures.plot_verdict(make_claims()),
@@ -236,6 +267,7 @@ IMAGE_FIGURES = {
     "index_maps",
     "responsible_regions",
     "locality",
+    "frozen",
     "confusion",
     "verdict",
     "scanner_images",

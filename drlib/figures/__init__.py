@@ -1,6 +1,16 @@
 """Every figure of the book: results in, ``Figure`` out, one style. Nothing here reads from disk or computes a result."""
 
-from drlib.figures.ablation import AblationCase, plot_locality, plot_region_values, plot_responsible_regions
+from drlib.figures.ablation import (
+    AblationCase,
+    FrozenCase,
+    plot_controls,
+    plot_each_codeword,
+    plot_frozen,
+    plot_locality,
+    plot_overlap,
+    plot_region_values,
+    plot_responsible_regions,
+)
 from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
 from drlib.figures.corrections import plot_codebook_steps, plot_ladder
 from drlib.figures.engine import plot_growth, plot_ratios, plot_roofline
@@ -28,6 +38,7 @@ from drlib.figures.verdict import linked_verdicts, plot_verdict, verdict_table
 
 __all__ = [
     "AblationCase",
+    "FrozenCase",
     "Panel",
     "compare_with_table_1",
     "largest_slice",
@@ -38,12 +49,15 @@ __all__ = [
     "plot_codebook_steps",
     "plot_codewords_by_grade",
     "plot_confusion",
+    "plot_controls",
     "plot_decision_curve",
     "plot_dice",
     "plot_difference_ratios",
     "plot_differences",
+    "plot_each_codeword",
     "plot_effect_tests",
     "plot_false_discoveries",
+    "plot_frozen",
     "plot_growth",
     "plot_histograms",
     "plot_index_maps",
@@ -54,6 +68,7 @@ __all__ = [
     "plot_matching",
     "plot_models",
     "plot_null",
+    "plot_overlap",
     "plot_overview",
     "plot_patients",
     "plot_performance",

@@ -9,12 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from drlib.cohort.regions import GRADES
 from drlib.figures.cohort import picture_legend
 from drlib.figures.images import Panel, name_columns, name_rows, show_image, show_labels, show_map
-from drlib.figures.style import INK, REGION_COLOURS, WIDTH_IN, grid_lines, new_figure, styled
+from drlib.figures.style import (
+    GRADE_COLOURS,
+    GRADE_MARKERS,
+    INK,
+    QUIET,
+    REGION_COLOURS,
+    WIDTH_IN,
+    grade_label,
+    grid_lines,
+    new_figure,
+    styled,
+)
 from drlib.seeds import generator
 
 MAP_COLOURS = "RdYlBu_r"  # red high and blue low as in the paper, readable without colour vision
@@ -37,6 +49,22 @@ class AblationCase:
 
     panel: Panel
     maps: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class FrozenCase:
+    """One slice with its responsible region by live and by frozen normalisation.
+
+    Attributes:
+        panel: the slice.
+        tokens: (h, w), whether the token is replaced.
+        live, frozen: (H, W) per-pixel L1 change of the logits.
+    """
+
+    panel: Panel
+    tokens: np.ndarray
+    live: np.ndarray
+    frozen: np.ndarray
 
 
 @styled
@@ -93,6 +121,113 @@ def plot_region_values(values: pd.DataFrame, tests: pd.DataFrame | None = None, 
 
 
 @styled
+def plot_each_codeword(means: pd.DataFrame) -> Figure:
+    """Show the change per voxel in each region when the codewords of a grade are replaced together and one by one, a panel for each.
+
+    ``means``: responsible_for, codeword (missing: together), region, n, mean, low, high. Points: means over patients; bars: 95 %
+    bootstrap intervals. Panels of a row share their scale. Source: ours; the paper replaces one vector at a time and shows the sum.
+    """
+    grades = [grade for grade in GRADES[::-1] if (means["responsible_for"] == grade).any()]
+    panels = {grade: _codeword_panels(means[means["responsible_for"] == grade]) for grade in grades}
+    columns = max((len(found) for found in panels.values()), default=1)
+    rows = max(1, len(grades))
+    figure, axes = new_figure(0.5 + 2.0 * rows, rows, columns, squeeze=False, sharey="row", width_in=min(WIDTH_IN, 2.4 + 1.9 * columns))
+    for row, grade in zip(axes, grades, strict=False):
+        for ax, (name, table) in zip(row, panels[grade].items(), strict=False):
+            _draw_region_means(ax, table)
+            ax.set_title(name, fontsize=9.5)
+            ax.set_xlabel("true region")
+        for ax in row[len(panels[grade]) :]:
+            ax.set_axis_off()
+        row[0].set_ylabel("L1 change of the\nlogits per voxel")
+        row[0].set_ylim(bottom=0)
+    return figure
+
+
+@styled
+def plot_controls(sets: pd.DataFrame) -> Figure:
+    """Show what random codewords as frequent as the responsible ones change, a point per random set, and the responsible set among them.
+
+    ``sets``: matched (where tokens were counted), responsible_for, set (0: the responsible one), contrast, change_per_token,
+    share_in_tumour. Columns: contrast of the region that the paper names (0: level with the others), share of the change in the
+    tumour, change for each replaced token. Source: ours.
+    """
+    groups = [key for key, _ in sets.groupby(["responsible_for", "matched"], sort=False)]
+    groups = sorted(groups, key=lambda key: key[0] != "HGG")
+    figure, axes = new_figure(1.5 + 0.55 * max(1, len(groups)), 1, 3, sharey=True)
+    labels = {"contrast": "contrast of ET (HGG)\nor NET (LGG)", "share_in_tumour": "share of the change\nin the tumour (0 to 1)"}
+    labels["change_per_token"] = "L1 change for each\nreplaced token (logits)"
+    for ax, (column, label) in zip(axes, labels.items(), strict=True):
+        for position, (grade, matched) in enumerate(groups[::-1]):
+            table = sets[(sets["responsible_for"] == grade) & (sets["matched"] == matched)]
+            controls = table.loc[table["set"] > 0, column].to_numpy(float)
+            jitter = generator(0, "figures", "controls", grade, matched, column).uniform(-0.2, 0.2, len(controls))
+            ax.plot(controls, position + jitter, "o", color=QUIET, markersize=3.4, alpha=0.7, markeredgewidth=0)
+            own = table.loc[table["set"] == 0, column]
+            ax.plot(own, [position] * len(own), GRADE_MARKERS[grade], color=GRADE_COLOURS[grade], markersize=8.5, markeredgecolor="white")
+        ax.set_xlabel(label)
+        grid_lines(ax, "x")
+    axes[0].axvline(0, color=QUIET, linewidth=1, linestyle="--")
+    axes[0].set_yticks(range(len(groups)), [f"{grade}, matched in\n{matched}" for grade, matched in groups[::-1]])
+    axes[0].set_ylim(-0.6, len(groups) - 0.4)
+    handles = [Line2D([], [], linestyle="none", marker="o", markersize=3.4, color=QUIET, label="random set")]
+    handles += [
+        Line2D(
+            [], [], linestyle="none", marker=GRADE_MARKERS[grade], markersize=8, color=GRADE_COLOURS[grade], label=f"{grade}-responsible"
+        )
+        for grade in dict.fromkeys(grade for grade, _ in groups)
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+@styled
+def plot_overlap(changes: pd.DataFrame) -> Figure:
+    """Show how much the tumour changes in HGG and in LGG patients when either grade's responsible codewords are replaced.
+
+    ``changes``: patient, grade (of the patient), responsible_for, change (per voxel of the whole tumour). Points: patients; line: median.
+    Source: the paper's Figures 5 and 6, as numbers.
+    """
+    figure, axes = new_figure(2.9, 1, 2)
+    for ax, replaced in zip(axes, GRADES[::-1], strict=True):
+        table = changes[changes["responsible_for"] == replaced]
+        for position, grade in enumerate(GRADES[::-1]):
+            values = table.loc[table["grade"] == grade, "change"].to_numpy(float)
+            jitter = generator(0, "figures", "overlap", replaced, grade).uniform(-0.18, 0.18, len(values))
+            ax.plot(position + jitter, values, GRADE_MARKERS[grade], color=GRADE_COLOURS[grade], markersize=4, alpha=0.7, markeredgewidth=0)
+            if len(values):
+                ax.hlines(np.median(values), position - 0.3, position + 0.3, color=INK, linewidth=2.2)
+        present = [int((table["grade"] == grade).sum()) for grade in GRADES[::-1]]
+        ax.set_xticks(range(2), [grade_label(grade, n) for grade, n in zip(GRADES[::-1], present, strict=True)])
+        ax.set(xlim=(-0.6, 1.6), ylim=(0, None), xlabel="grade of the patient", title=f"{replaced} responsible regions")
+        grid_lines(ax)
+    axes[0].set_ylabel("L1 change of the logits,\nmean over the tumour's voxels")
+    return figure
+
+
+@styled
+def plot_frozen(cases: Sequence[FrozenCase]) -> Figure:
+    """Show responsible regions by live and by frozen normalisation on one logarithmic scale for each patient; squares: replaced tokens.
+
+    Source: ours.
+    """
+    figure, axes = new_figure(len(cases) * (WIDTH_IN - 2.0) / 3.6 + 0.4, len(cases), 3, squeeze=False)
+    for row, case in zip(axes, cases, strict=True):
+        high = float(max(case.live.max(), case.frozen.max())) or 1.0
+        show_image(row[0], case.panel.image("t1ce"), case.panel)
+        for ax, change in zip(row[1:], (case.live, case.frozen), strict=True):
+            shown = show_map(ax, np.clip(change, high * 1e-4, None), cmap="magma", norm=LogNorm(high * 1e-4, high))
+            ax.contour(case.panel.labels > 0, levels=[0.5], colors=["white"], linewidths=0.8)
+        for ax in row:
+            for cell in np.argwhere(case.tokens):
+                _draw_cell(ax, tuple(cell), case.live.shape[0] // case.tokens.shape[0])
+        figure.colorbar(shown, ax=list(row[1:]), shrink=0.85, label="L1 change (logits)")
+    name_columns(axes, ["T1ce, replaced tokens", "normalisation live", "normalisation frozen"])
+    name_rows(axes, [case.panel.title for case in cases])
+    return figure
+
+
+@styled
 def plot_locality(change: np.ndarray, cell: tuple[int, int], stride: int, shares: pd.DataFrame, panel: Panel | None = None) -> Figure:
     """Show how far the replacement of one codeword at one latent position reaches.
 
@@ -100,8 +235,8 @@ def plot_locality(change: np.ndarray, cell: tuple[int, int], stride: int, shares
         change: (H, W) L1 change of the logits when the single position ``cell`` is replaced.
         cell: (row, column) of that latent position.
         stride: pixels per latent position.
-        shares: columns ``variant`` (normalisation live, normalisation frozen) and ``share_outside`` (0..1) of the L1 change that falls
-            outside the position's own cell; one row per replaced position.
+        shares: columns ``normalisation`` (live, frozen) and ``share_outside`` (0..1) of the L1 change that falls outside the
+            position's own cell; one row per replaced position.
         panel: the slice, shown beside the map.
 
     Source: ours (METHOD: the responsible region is barely local).
@@ -166,6 +301,23 @@ def _draw_region_boxes(ax: Axes, table: pd.DataFrame, value: str) -> float:
     return top
 
 
+def _codeword_panels(means: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each panel by its title: all codewords of a grade together, where there are several, then each alone."""
+    grade, alone = means["responsible_for"].iloc[0], means["codeword"].notna()
+    single = {f"{grade}: codeword {int(k)}": table for k, table in means[alone].groupby("codeword", sort=False)}
+    return ({f"{grade}: together": means[~alone]} if len(single) != 1 else {}) | single
+
+
+def _draw_region_means(ax: Axes, table: pd.DataFrame) -> None:
+    for position, region in enumerate(REGION_ORDER):
+        for found in table[table["region"] == region].dropna(subset="mean").itertuples():
+            ax.vlines(position, found.low, found.high, color=REGION_COLOURS[region], linewidth=3)
+            ax.plot(position, found.mean, "o", color=REGION_COLOURS[region], markersize=7, markeredgecolor=INK, markeredgewidth=0.7)
+    ax.set_xticks(range(3), REGION_ORDER)
+    ax.set_xlim(-0.6, 2.6)
+    grid_lines(ax)
+
+
 def _draw_brackets(ax: Axes, pairs: pd.DataFrame, column: str, top: float) -> float:
     step, level = 0.075 * top, 1.04 * top
     found = pairs[pairs[column] < 0.05]
@@ -194,9 +346,9 @@ def _draw_change(figure: Figure, ax: Axes, change: np.ndarray, cell: tuple[int, 
 
 
 def _draw_shares(ax: Axes, shares: pd.DataFrame) -> None:
-    variants = list(dict.fromkeys(shares["variant"]))
+    variants = list(dict.fromkeys(shares["normalisation"]))
     for position, variant in enumerate(variants):
-        values = 100 * shares.loc[shares["variant"] == variant, "share_outside"].to_numpy(float)
+        values = 100 * shares.loc[shares["normalisation"] == variant, "share_outside"].to_numpy(float)
         jitter = generator(0, "figures", "locality", variant).uniform(-0.16, 0.16, len(values))
         ax.plot(values, position + jitter, "o", color=INK, markersize=2.6, alpha=0.35, markeredgewidth=0)
         ax.boxplot(
@@ -208,6 +360,6 @@ def _draw_shares(ax: Axes, shares: pd.DataFrame) -> None:
             medianprops={"color": "#B3261E", "linewidth": 2.2},
         )
         ax.text(102, position, f"median\n{np.median(values):.0f} %", fontsize=8, va="center", clip_on=False)
-    ax.set_yticks(range(len(variants)), [variant.replace(" ", "\n", 1) for variant in variants])
+    ax.set_yticks(range(len(variants)), [f"normalisation\n{variant}" for variant in variants])
     ax.set(xlabel="share of the L1 change outside\nthe position's own cell (%)", xlim=(0, 100), ylim=(-0.6, len(variants) - 0.4))
     grid_lines(ax, "x")

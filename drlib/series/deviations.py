@@ -466,7 +466,7 @@ DEVIATIONS = (
         "interpretation",
         "Methods, Robustness",
         "z-scored pixels are scaled and shifted, background included",
-        "beside it, what scanners do to the volumes before z-scoring: bias field, noise, gain, contrast, slice thickness, blur, a missing scan",
+        "beside it, what scanners do before z-scoring: bias field, noise, gain, contrast, slice thickness, blur, a missing scan",
         "z-scoring undoes a gain, and no scanner shifts a z-score",
         "measured on the patients of the run, in {ref}`chapter-robustness`",
         call="drlib.radiomics.scanners.scan_again",

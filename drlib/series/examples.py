@@ -13,9 +13,9 @@ import torch
 
 from drlib.cohort.brats import find_patients, load_patient
 from drlib.cohort.slices import SliceStore
-from drlib.figures.ablation import AblationCase
+from drlib.figures.ablation import AblationCase, FrozenCase
 from drlib.figures.images import Panel, largest_slice
-from drlib.radiomics.ablation import encode_patient, responsible_regions, token_change
+from drlib.radiomics.ablation import encode_patient, encode_tumours, responsible_regions, token_change
 from drlib.radiomics.scanners import SCANNER_CHANGES, MissingModality, change_slices
 from drlib.series.run import Run
 from drlib.series.stages import (
@@ -112,9 +112,20 @@ def locality_example(run: Run, ablation: Ablation) -> tuple[np.ndarray, tuple[in
     """Return the map of one replaced token, its cell, the stride, the shares outside of all measured tokens, and the slice."""
     cohort, model = open_cohort(run), open_model(run)
     panel = patient_panels(cohort, choose_patients(cohort, 1, ("HGG",)))[0]
-    code_map, cell = tumour_token(model, cohort.grading, panel.patient)
+    code_map, cell = tumour_token(model, cohort.grading, *encode_tumours(model, cohort.grading, patients=[panel.patient]))
     change = token_change(model, code_map, cell, open_histograms(run).background)
     return change, cell, model.profile.stride, ablation.locality, panel
+
+
+def frozen_examples(run: Run, n: int = 3) -> list[FrozenCase]:
+    """Return ``n`` HGG patients with the map of the HGG codewords, normalisation live and frozen; slices as in the other figures."""
+    background, codewords, model = open_histograms(run).background, open_grading(run).by_grade["HGG"], open_model(run)
+    cases = []
+    for case in ablation_examples(run, "HGG", n):
+        frozen = responsible_regions(model, case.panel.images[None], codewords, background, frozen_normalisation=True)[0]
+        tokens = np.isin(encode_patient(model, case.panel.images[None]).numpy()[0], codewords)
+        cases.append(FrozenCase(case.panel, tokens, case.maps["HGG"], frozen))
+    return cases
 
 
 def _panel(store: SliceStore, patient: str, segmentation: Segmentation | None, index: int | None = None) -> Panel:
