@@ -185,7 +185,7 @@ def make_controls(random) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make_changes(random) -> pd.DataFrame:
+def make_overlap(random) -> pd.DataFrame:
     grades = make_grades()
     tables = [pd.DataFrame({"patient": grades.index, "grade": grades.to_numpy(), "responsible_for": owner}) for owner in ("HGG", "LGG")]
     return pd.concat(tables).assign(change=lambda table: random.gamma(2, 1, len(table)))
@@ -251,7 +251,7 @@ def make_all(random):
         ),
         "each_codeword": lambda: figures.plot_each_codeword(make_codeword_means(random)),
         "controls": lambda: figures.plot_controls(make_controls(random)),
-        "overlap": lambda: figures.plot_overlap(make_changes(random)),
+        "overlap": lambda: figures.plot_overlap(make_overlap(random)),
         "region_values": lambda: figures.plot_region_values(values, make_tests()),
         "locality": lambda: figures.plot_locality(np.exp(-np.hypot(x - 20, y - 36) / 6), (4, 2), 8, shares, panels[0]),
         "verdict": lambda: figures.plot_verdict(make_claims()),
