@@ -156,7 +156,7 @@ def plot_differences(
     for ax, metric in zip(axes[0], metrics, strict=True):
         rows = differences[differences["metric"] == metric].set_index("model").reindex(models)
         _draw_differences(ax, rows, BETTER.get(metric, "above 0"))
-        ax.set_xlabel(f"difference in {metric_name(metric)}\n({BETTER.get(metric, 'above 0')}: {first} better)")
+        ax.set_xlabel(f"{metric_name(metric)}, difference\n({BETTER.get(metric, 'above 0')}: {first}\nare better)")
     axes[0, 0].set_yticks(range(len(models))[::-1], models)
     axes[0, 0].set(ylim=(-0.6, len(models) - 0.4), ylabel=f"{first} less ...")
     return figure
@@ -301,7 +301,13 @@ def _draw_differences(ax: Axes, rows: pd.DataFrame, better: str) -> None:
         clear = row.low > 0 or row.high < 0
         ax.hlines(height, row.low, row.high, color=INK, linewidth=2)
         ax.plot(row.difference, height, "o", color=INK, markersize=6, markerfacecolor=INK if clear else "white")
-        place = ax.annotate(f"{row.difference:+.2f}", (row.difference, height), xytext=(0, 5), textcoords="offset points", ha="center")
+        place = ax.annotate(
+            f"{row.difference:+.2f}".replace("-", "\N{MINUS SIGN}"),
+            (row.difference, height),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+        )
         place.set_fontsize(8)
     reach = 1.15 * np.nanmax(np.abs(rows[["low", "high"]].to_numpy(float)))
     ax.set_xlim(-reach, reach)
