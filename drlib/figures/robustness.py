@@ -180,7 +180,7 @@ def _grouped_places(kinds: pd.Series) -> np.ndarray:
 
 def _name_changes(ax: Axes, places: np.ndarray, table: pd.DataFrame) -> None:
     first = ~table["kind"].duplicated()
-    words = [f"{row.kind}   {row.level}" if new else row.level for row, new in zip(table.itertuples(), first, strict=True)]
+    words = [f"{row.kind}   {row.level}".rstrip() if new else row.level for row, new in zip(table.itertuples(), first, strict=True)]
     ax.set_yticks(places, words, fontsize=8.5)
     ax.set_ylim(-0.7, places.max() + 0.7)
     ax.tick_params(axis="y", length=0)
