@@ -37,7 +37,8 @@ def movement(keys, ratio: float, rms: float) -> pd.DataFrame:
     for kind, magnitude in keys:
         for patient in PATIENTS:
             step = magnitude * (0.2 if kind == "scale" else 0.5) * random.uniform(0.9, 1.1)
-            measured = {"latent_change": step, "codeword_change": ratio * step, "latent_rms": step, "codeword_rms": rms * step}
+            own = ratio * random.uniform(0.99, 1.01)
+            measured = {"latent_change": step, "codeword_change": own * step, "latent_rms": step, "codeword_rms": rms / ratio * own * step}
             shares = {"moved": 1.0, "kept": 0.5 if step else np.nan, "changed": 0.5, "difference_ratio": step, "positions": 100}
             identity = {"patient": patient, "kind": kind, "magnitude": magnitude}
             random_step = {"random_change": 0.1 * step, "random_kept": 0.9}
@@ -53,7 +54,7 @@ def robustness(
     moved = movement(paper, ratio, rms)
     ratios = moved.query("area == 'all'")[["patient", "kind", "magnitude", "difference_ratio"]]
     largest = moved.query("area == 'brain' and magnitude == 1.0")
-    left = np.where(largest["kind"] == "scale", 0.02, 0.8) * largest["latent_change"]
+    left = np.where(largest["kind"] == "scale", 0.02, 0.8) * largest["codeword_change"] / ratio
     return Robustness(
         GRADES,
         ratios,
@@ -86,7 +87,7 @@ def test_verdicts_follow_what_the_tables_hold(run):
         "normalisation_absorbs_shift": "does not hold",
     }
     assert {id: found[id].verdict for id in due} == due
-    assert found["accuracy_lost_shift"].ours == pytest.approx(16 / 40) and found["quantizer_absorbs"].ours == pytest.approx(0.8)
+    assert found["accuracy_lost_shift"].ours == pytest.approx(16 / 40) and found["quantizer_absorbs"].ours == pytest.approx(0.8, rel=0.01)
     assert found["scanner_robustness"].ours == pytest.approx(8 / 40)
     assert all(claim.evidence for claim in found.values()) and {claim.n for claim in found.values()} == {40}
 
@@ -116,6 +117,6 @@ def test_tables_say_each_grades_share_and_every_change_with_its_unit(run):
     assert len(scanners) == len(SCANNER_CHANGES) and scanners["frozen"].tolist() == pytest.approx([-8 / 40] * len(scanners))
     assert ("slice thickness", "5 mm") in findings.summarise_scanners(scanners).index
     absorption = findings.absorption_table(run, made)
-    assert absorption["ratio"].tolist() == pytest.approx([0.8] * len(absorption))
+    assert absorption["ratio"].tolist() == pytest.approx([0.8] * len(absorption), rel=0.01)
     assert ("shift", "0.6") in findings.summarise_absorption(absorption).index
     assert findings.summarise_ratios(findings.ratio_intervals(run, made)).shape == (4, 4)

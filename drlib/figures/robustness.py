@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, Panel, name_columns, name_rows, show_image
 from drlib.figures.style import INK, QUIET, WIDTH_IN, grid_lines, new_figure, styled
@@ -91,7 +92,7 @@ def plot_scanner_images(panels: Mapping[str, Panel], modalities: tuple[str, ...]
             show_image(ax, panel.image(modality), panel if not column else None)
     name_columns(axes, list(panels))
     for ax in axes[0]:
-        ax.title.set_fontsize(8)
+        ax.title.set_fontsize(7)
     name_rows(axes, [MODALITY_NAMES[modality] for modality in modalities])
     figure.supxlabel(WINDOW_TEXT, fontsize=8)
     return figure
@@ -134,8 +135,10 @@ def plot_absorption(table: pd.DataFrame) -> Figure:
     """Show how far codewords move against how far latents do, and how many of the latents that moved keep their code.
 
     ``table``: a row per change: ``group`` (scale, shift, scanner, missing scan), ``latent_change``, ``codeword_change`` and ``kept`` with
-    ``_low`` and ``_high`` (95 % over patients), ``random_change`` and ``random_kept`` (steps as long, in random directions). Source: ours.
+    ``_low`` and ``_high`` (95 % over patients), ``random_change`` and ``random_kept`` (steps as long, in random directions). Changes
+    that move latents by less than 1 % of their length are left out. Source: ours.
     """
+    table = table[table["latent_change"] > 0.01]
     figure, (left, right) = new_figure(3.9, 1, 2)
     for group, (colour, marker) in GROUP_STYLES.items():
         rows = table[table["group"] == group]
@@ -145,13 +148,16 @@ def plot_absorption(table: pd.DataFrame) -> Figure:
         looks |= {"markerfacecolor": "none", "alpha": 0.7}
         for ax, value in ((left, "random_change"), (right, "random_kept")):
             ax.plot(rows["latent_change"], rows[value], marker=marker, **{k: v for k, v in looks.items() if k != "elinewidth"})
-    shown = table[table["latent_change"] > 0]
-    ends = np.array([shown["latent_change"].min() / 1.3, shown["latent_change"].max() * 1.3])
+    ends = np.array([table["latent_change"].min() / 1.3, table["latent_change"].max() * 1.3])
     left.plot(ends, ends, color=QUIET, linewidth=1, linestyle=":", zorder=0)
-    left.set(xscale="log", yscale="log", ylabel="mean step of the codeword\n(lengths of the mean latent)", title="latent against code")
+    left.set(xscale="log", yscale="log", ylabel="mean step of the codeword\n(in mean lengths of a latent)", title="latent against code")
     right.set(xscale="log", ylim=(0, 1.02), ylabel="share that keeps its code", title="latents that moved")
+    for axis in (left.xaxis, left.yaxis, right.xaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     for ax in (left, right):
-        ax.set_xlabel("mean step of the latent\n(lengths of the mean latent)")
+        ax.set_xlabel("mean step of the latent\n(in mean lengths of a latent)")
         grid_lines(ax, "both")
     handles = [Line2D([], [], linestyle="none", marker=m, color=c, label=name) for name, (c, m) in GROUP_STYLES.items()]
     handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="none", color=QUIET, label="as far, at random"))
@@ -174,7 +180,7 @@ def _grouped_places(kinds: pd.Series) -> np.ndarray:
 
 def _name_changes(ax: Axes, places: np.ndarray, table: pd.DataFrame) -> None:
     first = ~table["kind"].duplicated()
-    words = [f"{row.kind}   {row.level}" if new else row.level for row, new in zip(table.itertuples(), first, strict=True)]
+    words = [f"{row.kind}   {row.level}".rstrip() if new else row.level for row, new in zip(table.itertuples(), first, strict=True)]
     ax.set_yticks(places, words, fontsize=8.5)
     ax.set_ylim(-0.7, places.max() + 0.7)
     ax.tick_params(axis="y", length=0)

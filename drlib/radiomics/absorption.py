@@ -8,6 +8,7 @@ Source: paper, "Limitations": "the variation of the encoder output caused by the
 quantization", which the paper conjectures and does not measure. The measures are ours.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,21 +35,11 @@ class Encoding:
     codewords: Tensor
 
 
-@torch.inference_mode()
 def encode_slices(
     model: TrainedModel, images: np.ndarray | Tensor, transform: Transform | None = None, batch_size: int | None = None
 ) -> Encoding:
     """Encode slices (S, 4, H, W), each changed by ``transform``; blank slices are encoded once, so that it must act on each slice alone."""
-    network, quantizer = model.network, model.network.quantizer
-
-    def latents_and_codes(batch: Tensor) -> Tensor:
-        z_e = network.encode(batch if transform is None else transform(batch))
-        continuous = quantizer(z_e, quantize=False).z_q
-        return torch.cat([continuous, quantizer.codes(z_e)[:, None].to(continuous.dtype)], dim=1)  # float32 holds codes exactly
-
-    found = model.map_slices(latents_and_codes, images, batch_size)
-    codes = found[:, -1].long()
-    return Encoding(found[:, :-1], codes, quantizer.lookup(codes.to(model.device)).cpu())
+    return _encoding(model, images, lambda batch: model.network.encode(batch if transform is None else transform(batch)), batch_size)
 
 
 def measure_movement(clean: Encoding, perturbed: Encoding, where: Tensor | None = None) -> dict[str, float]:
@@ -106,7 +97,6 @@ def step_at_random(quantizer: Quantizer, clean: Encoding, perturbed: Encoding, w
     return {"random_change": float(change.sum() / length.sum()), "random_kept": float(kept[moved].double().mean())}
 
 
-@torch.inference_mode()
 def encode_normalised_path(model: TrainedModel, images: np.ndarray, transform: Transform) -> Encoding:
     """Encode slices changed by ``transform``, but let the shortcut around the first normalisation see them unchanged.
 
@@ -123,7 +113,21 @@ def encode_normalised_path(model: TrainedModel, images: np.ndarray, transform: T
         finally:
             hook.remove()
 
-    z_e = model.map_slices(unchanged_shortcut, images).to(model.device)
+    return _encoding(model, images, unchanged_shortcut)
+
+
+@torch.inference_mode()
+def _encoding(
+    model: TrainedModel, images: np.ndarray | Tensor, encode: Callable[[Tensor], Tensor], batch_size: int | None = None
+) -> Encoding:
+    """Return what ``encode``, of a batch of slices to latents of the encoder, and the quantizer make of all slices."""
     quantizer = model.network.quantizer
-    codes = quantizer.codes(z_e)
-    return Encoding(quantizer(z_e, quantize=False).z_q.cpu(), codes.cpu(), quantizer.lookup(codes).cpu())
+
+    def latents_and_codes(batch: Tensor) -> Tensor:
+        z_e = encode(batch)
+        continuous = quantizer(z_e, quantize=False).z_q
+        return torch.cat([continuous, quantizer.codes(z_e)[:, None].to(continuous.dtype)], dim=1)  # float32 holds codes exactly
+
+    found = model.map_slices(latents_and_codes, images, batch_size)
+    codes = found[:, -1].long()
+    return Encoding(found[:, :-1], codes, quantizer.lookup(codes.to(model.device)).cpu())

@@ -285,7 +285,7 @@ def grade_perturbed(
 def performance_per_fold(probabilities: pd.DataFrame, grades: pd.Series) -> pd.DataFrame:
     """Return the grading METRICS of the probabilities of ``grade_perturbed``: kind, magnitude, classifier, fold, n, METRICS."""
     keys, rows = ["kind", "magnitude", "classifier", "fold"], []
-    for identity, table in probabilities.groupby(keys, sort=False):
+    for identity, table in probabilities.sort_values("fold", kind="stable").groupby(keys, sort=False):
         is_hgg = (grades.loc[table["patient"]] == "HGG").to_numpy()
         metrics = grading_metrics(table[["p_hgg"]].to_numpy(), is_hgg, table[["fold"]].to_numpy())
         rows.append(dict(zip(keys, identity, strict=True)) | {"n": len(table)} | {m: float(metrics[m][0]) for m in METRICS})

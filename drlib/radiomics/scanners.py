@@ -98,7 +98,12 @@ class Gain(ScannerChange):
 class Contrast(ScannerChange):
     """Another transfer curve: m (x / m) ** (1 + ``magnitude``), m the median of the brain; stands for other echo and repetition times."""
 
-    kind, unit = "contrast", "gamma \N{MINUS SIGN} 1"
+    kind, unit = "contrast", ""
+
+    @property
+    def level(self) -> str:
+        """Return the exponent, for example ``gamma 1.5``."""
+        return f"gamma {1 + self.magnitude:g}"
 
     def on_volume(self, images: np.ndarray, voxel_mm: Sequence[float], random: np.random.Generator) -> np.ndarray:
         """See :class:`ScannerChange`."""
@@ -147,6 +152,11 @@ class MissingModality(ScannerChange):
     def kind(self) -> str:
         """Return for example ``no t1ce``."""
         return f"no {self.modality}"
+
+    @property
+    def level(self) -> str:
+        """Return nothing: a scan is there or not."""
+        return ""
 
     def on_volume(self, images: np.ndarray, voxel_mm: Sequence[float], random: np.random.Generator) -> np.ndarray:
         """Return the volumes as they are: what was not made cannot be z-scored."""

@@ -179,10 +179,13 @@ def _performance_claims(run: Run, robustness: Robustness) -> list[Claim]:
 def _scanner_claim(run: Run, robustness: Robustness) -> Claim:
     accuracy = draw_performance(robustness.scanner_probabilities, robustness.grades, run.seed, ("accuracy",))["accuracy"]["frozen"]
     strongest = {kind: magnitude for kind, magnitude in LEVELS if _group(kind) == "scanner"}
-    lost = accuracy[CLEAN] - accuracy[list(strongest.items())].mean(axis=1)
-    interval, n = interval_of(lost), robustness.scanner_probabilities["patient"].nunique()
+    level = 1 - 0.05 / len(strongest)  # Bonferroni: the worst of several is looked at
+    lost = [interval_of(accuracy[CLEAN] - accuracy[key], level) for key in strongest.items()]
+    interval, n = max(lost, key=lambda one: one.low), robustness.scanner_probabilities["patient"].nunique()
     verdict = {"holds": "does not hold", "does not hold": "holds"}.get(_direction(interval), "cannot be tested here")
-    statement = "robust to scanners, not to scale and shift alone: accuracy lost, frozen, mean of the strongest change of each kind"
+    statement = (
+        "robust to scanners, not to scale and shift alone: accuracy lost, frozen, under the worst kind of change (of all scans made)"
+    )
     return _claim("scanner_robustness", statement, interval, n, verdict, "robustness-scanners")
 
 
