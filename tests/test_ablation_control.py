@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
-from small_radiomics import small_profile
+from small_radiomics import small_model, small_profile, small_store
 
-from drlib.radiomics.ablation import TumourCodes
+from drlib.radiomics.ablation import TumourCodes, ablate_sets, encode_tumours
 from drlib.radiomics.ablation_control import ControlError, control_p, count_tokens, matched_sets, region_contrast, summarise_sets
 from drlib.series.findings.ablation import ablation_claims, auc_interval, median_difference, one_by_one, region_tests, show_p
 from drlib.series.run import Run
 from drlib.series.stages import Ablation
-from drlib.series.stages.ablation import _compare_regions
+from drlib.series.stages.ablation import N_CONTROLS, _ablate_controls, _compare_regions, _compare_with_captum, _measure_locality
 
 REGIONS = ("NET", "ED", "ET")
 
@@ -178,3 +178,22 @@ def test_the_auc_is_the_rank_sum_statistic_and_its_interval_covers_the_truth(ran
 
 def test_p_values_read_as_in_a_paper():
     assert [show_p(p) for p in (0.00001, 0.0123, 1.0, float("nan"))] == ["<.0001", ".0123", "1", "\N{EN DASH}"]
+
+
+def test_the_stage_measures_the_responsible_set_like_any_other_and_captum_agrees(run):
+    model, store = small_model(), small_store()
+    tumours = encode_tumours(model, store)
+    counts = count_tokens(tumours, 16)
+    background, *others = (int(k) for k in np.argsort(counts)[::-1])
+    by_grade = {"LGG": others[:1], "HGG": others[1:3]}
+    controls = _ablate_controls(run, model, store, tumours, by_grade, background)
+    own = controls.query("responsible_for == 'HGG' and set == 0 and matched == 'slices with tumour'")
+    due = ablate_sets(model, store, tumours, {"own": by_grade["HGG"]}, background)
+    assert own["mean"].to_numpy() == pytest.approx(due["mean"].to_numpy(), rel=1e-4, nan_ok=True)
+    assert (own["counted"] == counts[by_grade["HGG"]].sum()).all() and 1 < controls["set"].max() <= N_CONTROLS
+    drawn = {k for some in controls.loc[controls["set"] > 0, "codewords"] for k in map(int, some.split())}
+    assert not drawn & {background, *others[:3]}
+    compared = _compare_with_captum(model, store, tumours, by_grade, background)
+    assert len(compared) == 4 and (compared["largest_difference"] < 1e-5 * compared["largest_change"]).all()
+    shares = _measure_locality(model, store, tumours, background)
+    assert len(shares) == 2 * len(store.patients) and shares["share_outside"].dropna().between(0, 1).all()

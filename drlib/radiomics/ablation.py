@@ -7,8 +7,8 @@ A change reaches other pixels in two ways: through the convolutions, as far as `
 normalisations, whose means and deviations are those of the whole slice. With *frozen* normalisation the changed slice is normalised
 with the means and deviations of the unchanged one, so that only the first way is left.
 
-A change is the difference of two nearly equal numbers, so that the decoder works in float32 here, whatever the network was trained in:
-in bfloat16 a sixth of the change can be rounding.
+A change is the difference of two nearly equal numbers, so that the decoder works in float32 here, whatever the network was trained in: in
+bfloat16 rounding alone changes every pixel a little, and there are many pixels.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
