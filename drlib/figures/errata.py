@@ -41,8 +41,8 @@ def plot_effect_tests(table: pd.DataFrame, patients: int, threshold: float) -> F
     )
     level.set(xlabel="covariates without any signal", ylabel="share of p < .05", ylim=(0, None), xlim=(0, table.index.max() + 10))
     _draw_shares(separable, table, "separable", FIXED, "o", "76 and 259, simulated")
-    _draw_shares(separable, table, "tossed", TOSSED, "s", "tossed by a coin, simulated")
-    separable.plot(table.index, table["cover"], color=TOSSED, linestyle="--", linewidth=1.2, label="tossed, exact (Cover)")
+    _draw_shares(separable, table, "tossed", TOSSED, "s", "tossed by a coin, simulated", "none")
+    separable.plot(table.index, table["cover"], color=INK, linestyle="--", linewidth=1.2, label="tossed, exact (Cover)")
     separable.axvline(threshold * patients, color=FIXED, linestyle=":", linewidth=1.2, label="76 and 259, large cohorts")
     separable.set(
         xlabel="covariates without any signal", ylabel="share of separable data sets", ylim=(-0.03, 1.03), xlim=(0, table.index.max() + 10)
@@ -119,8 +119,8 @@ def plot_token_reach(maps: dict[str, np.ndarray], cell: tuple[int, int], side: i
     return figure
 
 
-def _draw_shares(ax: Axes, table: pd.DataFrame, name: str, colour: str, marker: str, label: str) -> None:
-    _draw_line(ax, table.index, table[name], table[f"{name}_low"], table[f"{name}_high"], colour, marker, label)
+def _draw_shares(ax: Axes, table: pd.DataFrame, name: str, colour: str, marker: str, label: str, line: str = "-") -> None:
+    _draw_line(ax, table.index, table[name], table[f"{name}_low"], table[f"{name}_high"], colour, marker, label, line)
 
 
 def _draw_line(ax: Axes, x, y, low, high, colour: str, marker: str, label: str, line: str = "-") -> None:
