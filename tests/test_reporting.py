@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from drlib.figures import plot_tally
 from drlib.profiles import load_profile
 from drlib.series.book import cohort_banner
 from drlib.series.notice import network_origin, prediction_notice
@@ -156,3 +157,10 @@ def test_banner_of_a_users_cohort_names_it_and_what_trained_the_network(tmp_path
     assert "Research only, phantom-trained" in continued and "&lt;b&gt;clinic" in continued and "<b>clinic" not in continued
     scratch = cohort_banner(Series(tmp_path, "smoke", str(folder)))
     assert "Research only." in scratch and "phantom" not in scratch
+
+
+def test_bars_of_the_tally_are_as_long_as_the_shares_they_stand_for():
+    tally = tally_checklists(PHANTOM)
+    bars = {container.get_label(): [bar.get_width() for bar in container] for container in plot_tally(tally).axes[0].containers}
+    expected = tally.div(tally.sum(axis=1), axis="index")
+    assert {status: pytest.approx(expected[status].tolist()) for status in tally} == bars

@@ -234,15 +234,24 @@ CLAIM = Checklist(
                 met(
                     "95 % bootstrap intervals over patients; {permutations} permutations of the grades; false-discovery rate over "
                     "codewords.",
-                    "grading, verdict",
+                    "models, differences, verdict",
                 ),
             ),
             item(
                 30,
                 "Robustness or sensitivity analysis",
-                met("Intensities scaled and shifted by {magnitudes}: classifier frozen and refitted.", "robustness, stability"),
+                met(
+                    "Intensities scaled and shifted by {magnitudes}, and scans changed as scanners do it: classifier frozen and refitted.",
+                    "robustness, scanners, stability",
+                    when="has robustness-scanners",
+                ),
+                met("Intensities scaled and shifted by {magnitudes}: classifier frozen and refitted.", "robustness"),
             ),
-            item(31, "Explainability", met("Codewords replaced and decoded again; how far such a map is local is measured.", "ablation")),
+            item(
+                31,
+                "Explainability",
+                met("Codewords replaced and decoded again; how far such a map is local is measured.", "ablation, locality"),
+            ),
             item(
                 32,
                 "Evaluation on internal data",
@@ -289,7 +298,7 @@ CLAIM = Checklist(
             item(
                 38,
                 "Diagnostic performance and its precision",
-                met("Sensitivity for LGG {sensitivity_LGG}, for HGG {specificity_LGG} (n = {n_graded}).", "grading"),
+                met("Sensitivity for LGG {sensitivity_LGG}, for HGG {specificity_LGG} (n = {n_graded}).", "models, positive class"),
             ),
             item(
                 39,

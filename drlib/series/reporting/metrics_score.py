@@ -108,7 +108,7 @@ METRICS = Checklist(
             item(
                 14,
                 "Non-robust features removed",
-                unmet("How much counts change under perturbation is measured; none is removed for it.", "robustness, stability"),
+                unmet("How much counts change under perturbation is measured; none is removed for it.", "robustness, scanners, stability"),
                 weight=0.02,
             ),
             item(
@@ -163,17 +163,22 @@ METRICS = Checklist(
                 met("AUC and ROC curve, confusion matrices under both conventions, curves of the losses.", "grading, segmentation"),
                 weight=0.035,
             ),
-            item(21, "Uncertainty", met("95 % bootstrap intervals over patients.", "grading, verdict"), weight=0.023),
+            item(21, "Uncertainty", met("95 % bootstrap intervals over patients.", "models, verdict"), weight=0.023),
             item(
                 22,
                 "Calibration",
-                met("Observed against predicted, Brier score {brier}, slope and intercept.", "grading", when="recalibrated"),
-                met("Curve of observed against predicted, Brier score {brier}.", "grading"),
+                met("Observed against predicted, Brier score {brier}, slope and intercept.", "calibration", when="recalibrated"),
+                met("Curve of observed against predicted, Brier score {brier}.", "calibration"),
                 weight=0.018,
             ),
             item(
                 23,
                 "One sequence alone, or proof that it is not enough",
+                unmet(
+                    "No model of one sequence alone is made; what is lost where one scan was not made is measured.",
+                    "scanners",
+                    when="has robustness-scanners",
+                ),
                 unmet("The four sequences are always used together.", "segmentation"),
                 weight=0.012,
             ),
@@ -182,12 +187,12 @@ METRICS = Checklist(
                 "Comparison with a non-radiomic approach",
                 met(
                     "Tumour volumes on the same folds; AUC of codewords less that of volumes, on the same patients: {difference}.",
-                    "grading",
+                    "differences",
                     when="compared",
                 ),
                 partly(
                     "Tumour volumes on the same folds (AUC {volume_baseline_auc}, codewords {grading_auc}); the difference is not tested.",
-                    "grading",
+                    "models",
                 ),
                 weight=0.029,
             ),

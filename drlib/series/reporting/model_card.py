@@ -125,6 +125,7 @@ _CAVEATS = {  # name -> when, statement
         "synthetic patients taught the network what gliomas look like; how well that carries over to real ones is not established",
     ),
     "one cohort": ("", "evaluated on {n_graded} patients of one cohort; there is no external test"),
+    "other trainings": ("has chapter-stability", "several trainings are set side by side in the book's chapter on stability"),
     "no responsible codeword": ("not responsible", "no codeword passed the test: those in `responsible.json` are leading, not responsible"),
     "small": ("small", "made by the smallest profile, which shows that everything runs and is too small to learn anything"),
 }

@@ -140,8 +140,15 @@ TRIPOD_AI = Checklist(
             item(
                 "12e",
                 "Measures and plots of performance, comparison of models",
-                met("Discrimination, calibration, decision curve; {models} models on the same folds.", "grading", when="decided"),
-                partly("Discrimination, calibration; {models} models on the same folds. Clinical utility is not measured.", "grading"),
+                met(
+                    "Discrimination, calibration, decision curve; {models} models on the same folds.",
+                    "models, calibration, decision curve",
+                    when="decided",
+                ),
+                partly(
+                    "Discrimination, calibration; {models} models on the same folds. Clinical utility is not measured.",
+                    "models, calibration",
+                ),
             ),
             item("12f", "Model updating", not_applicable("No model is updated.")),
             item(
@@ -165,7 +172,7 @@ TRIPOD_AI = Checklist(
             item(
                 "15",
                 "Output and thresholds",
-                met("Probability of HGG; one half where an answer is needed; both grades as the positive one.", "grading"),
+                met("Probability of HGG; one half where an answer is needed; both grades as the positive one.", "grading, positive class"),
             ),
             item("16", "Differences between development and evaluation", met("None: both parts are drawn alike.", "cohort")),
             item("17", "Ethical approval and consent", not_applicable(NOBODY, "datasheet", when="phantom"), unmet(YOURS)),
