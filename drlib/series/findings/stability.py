@@ -281,6 +281,12 @@ def ordered_overlap(study: Codebooks, number: int = 0) -> tuple[pd.DataFrame, tu
     return pd.DataFrame(counts[np.ix_(matched_first, columns + others)], index=matched_first, columns=columns + others), names
 
 
+def overlap_title(counts: pd.DataFrame, names: tuple[str, str]) -> str:
+    """Return ``1a and 2a: 12 % on the diagonal``; ``counts`` and ``names`` as :func:`ordered_overlap` gives them."""
+    values = counts.to_numpy()
+    return f"{names[0]} and {names[1]}: {np.trace(values) / values.sum():.0%} on the diagonal".replace("%", " %")
+
+
 def partners(counts: pd.DataFrame) -> dict[int, int]:
     """Return the partner of each codeword that has one; ``counts`` as :func:`ordered_overlap` gives them."""
     found = match_codewords(counts.to_numpy())

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from drlib.artifacts import build_stage, open_stage, source_hash, write_json
 from drlib.cohort.regions import GRADES, LABELS, MODALITIES, region_mask
 from drlib.cohort.slices import SliceStore
+from drlib.figures.images import largest_slice
 from drlib.profiles import Profile, load_profile
 from drlib.radiomics.ablation import change_maps, region_values
 from drlib.radiomics.agreement import (
@@ -476,28 +477,36 @@ def kind_of(pair: tuple[str, str]) -> str:
 def show_examples(models: dict[str, TrainedModel], readings: dict[str, Reading], common: Common) -> pd.DataFrame:
     """Return pixels (``patient``, ``grade``, ``row``, ``column``) of one slice of a patient of each grade, as two codebooks see it.
 
-    Of each grade the patient with the median tumour volume, the slice with the most tumour: ``t1ce``, ``flair``, ``label``;
-    ``code_<training>`` and ``map_<training>_<grade>`` of the first two trainings.
+    ``t1ce``, ``flair``, ``label``; ``code_<training>`` and ``map_<training>_<grade>`` of the first two trainings. Of each grade the
+    patient with the median tumour volume among those who have a slice that holds codewords of their grade of both networks (where nobody
+    has, among all), and the slice that holds most of those of the network that has fewer there.
     """
-    tables = []
+    names, tables = list(models)[:2], []
     volume = np.array([np.count_nonzero(common.store.labels(patient)) for patient in common.store.patients])
     for grade in GRADES:
+        held = np.min([np.isin(readings[name].codes, readings[name].by_grade[grade]).sum(axis=(1, 2)) for name in names], axis=0)  # (S,)
         own = np.flatnonzero(common.grades == grade)
-        number = int(own[volume[own].argsort()[len(own) // 2]])
-        patient = common.store.patients[number]
-        images, labels = common.store.images(patient), common.store.labels(patient)
-        index = int((labels > 0).sum(axis=(1, 2)).argmax())
-        row, column = np.indices(labels[index].shape)
-        pixels = {"row": row, "column": column, "label": labels[index]}
-        pixels |= {name: images[index, MODALITIES.index(name)] for name in ("t1ce", "flair")}
-        for name in list(models)[:2]:
-            codes = common.of(readings[name].codes, number)[index : index + 1]
-            pixels[f"code_{name}"] = np.kron(codes[0], np.ones((common.profile.stride,) * 2, dtype=int))
-            for which, chosen in readings[name].by_grade.items():
-                pixels[f"map_{name}_{which}"] = change_maps(models[name], torch.from_numpy(codes), chosen, readings[name].background)[0]
-        flat = {name: np.round(values.ravel().astype(np.float32), 3) for name, values in pixels.items()}
-        tables.append(pd.DataFrame({"patient": patient, "grade": grade} | flat))
+        both = np.array([number for number in own if common.of(held, number).any()], dtype=int)
+        chosen = both if len(both) else own
+        number = int(chosen[volume[chosen].argsort()[len(chosen) // 2]])
+        index = int(common.of(held, number).argmax()) if len(both) else largest_slice(common.store.labels(common.store.patients[number]))
+        tables.append(_pixels(number, index, grade, {name: (models[name], readings[name]) for name in names}, common))
     return pd.concat(tables, ignore_index=True)
+
+
+def _pixels(number: int, index: int, grade: str, networks: dict[str, tuple[TrainedModel, Reading]], common: Common) -> pd.DataFrame:
+    patient = common.store.patients[number]
+    images, labels = common.store.images(patient)[index], common.store.labels(patient)[index]
+    row, column = np.indices(labels.shape)
+    pixels = {"row": row, "column": column, "label": labels}
+    pixels |= {name: images[MODALITIES.index(name)] for name in ("t1ce", "flair")}
+    for name, (model, reading) in networks.items():
+        codes = common.of(reading.codes, number)[index : index + 1]
+        pixels[f"code_{name}"] = np.kron(codes[0], np.ones((common.profile.stride,) * 2, dtype=int))
+        for which, codewords in reading.by_grade.items():
+            pixels[f"map_{name}_{which}"] = change_maps(model, torch.from_numpy(codes), codewords, reading.background)[0]
+    flat = {name: np.round(values.ravel().astype(np.float32), 3) for name, values in pixels.items()}
+    return pd.DataFrame({"patient": patient, "grade": grade} | flat)
 
 
 def _write_tables(partial: Path, models: dict[str, TrainedModel], readings: dict[str, Reading], common: Common) -> None:
