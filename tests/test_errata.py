@@ -16,8 +16,9 @@ from drlib.artifacts import file_sha256
 from drlib.profiles import load_profile
 from drlib.radiomics import null_models, separation
 from drlib.radiomics.receptive_field import decoder_reach, encoder_reach, share_of_slice, transposed_index_map
+from drlib.radiomics.statistics import share_interval
 from drlib.radiomics.tcga import FILES, TableError, find_tcga, read_tcga
-from drlib.radiomics.two_by_two import matching_tables, rates_from, wilson_interval
+from drlib.radiomics.two_by_two import matching_tables, rates_from
 from drlib.segmentation.network import SegmentationNetwork
 from drlib.segmentation.normalisation import NormalisedActivation
 from drlib.segmentation.quantizer import nearest
@@ -45,9 +46,9 @@ def test_a_table_of_whole_patients_is_found_again_from_its_own_rates():
 def test_wilson_interval_is_the_closed_form():
     hits, n, z = 7, 50, stats.norm.ppf(0.975)
     centre, half = (hits + z**2 / 2) / (n + z**2), z * np.sqrt(hits * (n - hits) / n + z**2 / 4) / (n + z**2)
-    found = wilson_interval(hits, n)
+    found = share_interval(hits, n)
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
-    assert np.isnan(wilson_interval(0, 0).estimate)
+    assert np.isnan(share_interval(0, 0).estimate)
 
 
 def test_covers_share_is_his_count_of_dichotomies():
@@ -84,7 +85,7 @@ def test_effect_test_is_statsmodels_where_it_exists():
 def test_simulated_separation_meets_cover():
     random = np.random.default_rng(0)
     found = separation.simulate_effect_tests(9, 10, 10, 400, random, coin=True)
-    interval = wilson_interval(int(found["separable"].sum()), 400, 0.999)
+    interval = share_interval(int(found["separable"].sum()), 400, 0.999)
     assert interval.low < separation.separable_share(20, 10) == 0.5 < interval.high
 
 

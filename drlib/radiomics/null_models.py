@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from drlib.radiomics.statistics import benjamini_hochberg, rank_sum
-from drlib.radiomics.two_by_two import wilson_interval
+from drlib.radiomics.statistics import benjamini_hochberg, rank_sum, share_interval
 
 
 def count_false_discoveries(
@@ -48,7 +47,7 @@ def compare_region_tests(
             columns = np.moveaxis(values, 2, 0)  # (region, data set, patient)
             tests = {"Kruskal-Wallis": stats.kruskal(*columns, axis=1).pvalue, "Friedman": _friedman_p(values)}
             for test, p in tests.items():
-                found = wilson_interval(int((p < alpha).sum()), data_sets)
+                found = share_interval(int((p < alpha).sum()), data_sets)
                 rows.append({"shared": part, "effect": effect, "test": test, "share": found.estimate, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 

@@ -12,8 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from scipy.stats import binom, chi2, norm
 
-from drlib.radiomics.statistics import StatisticsError
-from drlib.radiomics.two_by_two import wilson_interval
+from drlib.radiomics.statistics import StatisticsError, share_interval
 
 NEWTON_STEPS = 500
 NEWTON_DECREMENT = 1e-8  # twice the log-likelihood that a last step gains
@@ -115,7 +114,7 @@ def summarise_effect_tests(counts: pd.DataFrame) -> pd.DataFrame:
         summary[row.columns] = {"data_sets": row.data_sets, "tested": tested}
         shares = {"separable": (row.separable, row.data_sets), "false_positive": (row.rejected, tested)}
         for name, share in shares.items():
-            found = wilson_interval(*share)
+            found = share_interval(*share)
             summary[row.columns] |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
     return pd.DataFrame.from_dict(summary, orient="index").rename_axis("columns")
 

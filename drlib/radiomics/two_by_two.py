@@ -2,9 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
-
-from drlib.radiomics.statistics import Interval
 
 RATES = ("accuracy", "precision", "recall", "specificity", "npv")
 
@@ -44,11 +41,3 @@ def matching_tables(published: dict[str, float], n_positive: int, n_negative: in
         )
     near = (table[list(published)] - pd.Series(published)).abs().max(axis=1, skipna=False) <= tolerance
     return table[near].reset_index(drop=True)
-
-
-def wilson_interval(hits: int, n: int, level: float = 0.95) -> Interval:
-    """Return the share ``hits`` / ``n`` with its Wilson score interval; NaN where ``n`` is 0."""
-    if not n:
-        return Interval(np.nan, np.nan, np.nan, level)
-    found = binomtest(int(hits), int(n)).proportion_ci(level, method="wilson")
-    return Interval(hits / n, float(found.low), float(found.high), level)

@@ -28,9 +28,9 @@ from drlib.radiomics import grading
 from drlib.radiomics.ablation import region_values, share_outside, token_change
 from drlib.radiomics.receptive_field import decoder_reach, share_of_slice
 from drlib.radiomics.separation import separable_share, summarise_effect_tests
-from drlib.radiomics.statistics import bootstrap_interval
+from drlib.radiomics.statistics import bootstrap_interval, share_interval
 from drlib.radiomics.tcga import TcgaTable, find_tcga, read_tcga
-from drlib.radiomics.two_by_two import matching_tables, rates_from, wilson_interval
+from drlib.radiomics.two_by_two import matching_tables, rates_from
 from drlib.seeds import derive_seed, generator
 from drlib.segmentation.augmentation import rotate_and_flip
 from drlib.segmentation.dice import dice_scores
@@ -520,7 +520,7 @@ def _effect_test_claims(study: LikelihoodRatio) -> list[Claim]:
         claims.append(Claim(name, statement, 0.05, row["false_positive"], interval, row["tested"], verdict, "errata-likelihood-ratio"))
     row = table.loc[160]
     statement = "share of data sets in which the test exists, with 160 covariates (n: simulated data sets)"
-    exists = wilson_interval(int(row["tested"]), int(row["data_sets"]))
+    exists = share_interval(int(row["tested"]), int(row["data_sets"]))
     verdict = "does not hold" if exists.high < 0.5 else "holds"
     interval = (exists.low, exists.high)
     claims.append(

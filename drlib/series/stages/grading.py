@@ -3,12 +3,13 @@
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from drlib.artifacts import write_json
+from drlib.artifacts import write_atomically, write_json
 from drlib.radiomics.fidelity import measure_fidelity, save_fidelity
 from drlib.radiomics.grading import (
     GradingResult,
@@ -111,7 +112,7 @@ def grade_patients(run: Run) -> Grading:
     settings = {"grading": run.profile.grading.model_dump(), "models": MODELS}
     run.build("grading", RADIOMICS_SOURCES, upstream, lambda folder: _grade(run, folder), **settings)
     for name in ("classifier.json", "responsible.json", "fidelity.json"):
-        shutil.copyfile(run.folder / "grading" / name, run.folder / "model" / name)
+        write_atomically(run.folder / "model" / name, partial(shutil.copyfile, run.folder / "grading" / name))
     return open_grading(run)
 
 
