@@ -95,7 +95,6 @@ def describe_trials(trials: KnownTruth) -> pd.DataFrame:
         "pool": f"{design.pool_cohorts * design.pool_size} phantoms of both growth types",
         "null cohorts": f"{design.null_draws} of {design.n_patients} patients",
         "planted cohorts": f"{len(CARRIES)} x {design.planted_seeds} of {design.planted_size} patients",
-        "minutes": round(trials.manifest["seconds"] / 60),
         "torch": trials.manifest["versions"]["torch"],
         "drlib sources (SHA-256)": made["sources"][:10],
         "made again by": made["command"],

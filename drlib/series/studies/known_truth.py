@@ -67,10 +67,10 @@ class Design:
     pool_size: int = 112
     n_patients: int = 112
     null_draws: int = 100
-    power_draws: int = 12
+    power_draws: int = 6
     power_sizes: tuple[int, ...] = (28, 56, 112, 224)
     informative: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    mirrored_draws: int = 30
+    mirrored_draws: int = 20
     planted_seeds: int = 8
     planted_size: int = 56
     confounded_seeds: int = 4
