@@ -107,12 +107,16 @@ def known_truth_claims(trials: KnownTruth) -> list[Claim]:
     null, leaks, planted = null_rates(trials), leak_trials(trials), planted_rates(trials).set_index(["planted", "asked"])
     auc = null.loc["mean AUC of the codewords"]
     ours, published = (null.loc[f"cohorts with a responsible codeword, {rule} rule"] for rule in ("our", "published"))
+    coverage = null.loc["share of AUC intervals that hold .5"]
     twins, warned, unduly = (
         leaks.loc[row] for row in ("share of twins caught", "a scanner per grade: cohorts with a warning", "sound cohorts with a warning")
     )
     label = "known-truth-null"
     claims = [
         _claim("null_auc", "AUC where the grade is independent of the images", auc, auc.low <= 0.5 <= auc.high, label),
+        _claim(
+            "null_auc_coverage", "intervals of the AUC over patients that hold the truth (.95 due)", coverage, coverage.high >= 0.95, label
+        ),
         _claim(
             "null_discovery_rate",
             "cohorts without a signal in which a codeword is called responsible (.05 allowed)",
@@ -158,4 +162,5 @@ def _ratio(some: pd.Series, all: pd.Series) -> Interval:
 
 
 def _plain(found: Interval) -> dict[str, float]:
-    return {"value": found.estimate, "low": found.low, "high": found.high}
+    """Return an AUC or a share with its interval, cut at 0 and 1, which a t interval does not know."""
+    return {"value": found.estimate, "low": max(found.low, 0.0), "high": min(found.high, 1.0)}
