@@ -15,7 +15,7 @@ from drlib.series.claims import Claim, gather_claims, headline, judge, judge_int
 from drlib.series.findings import top_share
 from drlib.series.run import open_run
 from drlib.series.stages import Grading
-from drlib.series.stages.grading import CODEWORDS, COMPARED, RESPONSIBLE, codewords_less_others, metrics_row
+from drlib.series.stages.grading import CODEWORDS, COMPARED, CONTROL, RESPONSIBLE, codewords_less_others, metrics_row
 
 
 @pytest.fixture
@@ -94,14 +94,15 @@ def grading() -> Grading:
     settings, kinds = GradingSettings(folds=5, repeats=2, permutations=0), {CODEWORDS: "counts", RESPONSIBLE: "responsible"}
     results = {name: cross_validate(counts, grades, settings, kind=kind) for name, kind in kinds.items()}
     results["three true volumes"] = cross_validate(counts[[5, 6, 7]], grades, settings, kind="features")
+    results[CONTROL] = cross_validate(counts[[8, 9]], grades, settings, kind="features")
     results["always the commoner grade"] = cross_validate(counts, grades, settings, kind="majority")
     table = pd.DataFrame({name: metrics_row(result, None) for name, result in results.items()}).T
     responsible = find_responsible(counts, grades, ResponsibleSettings(halves=20)).assign(fold_share=results[RESPONSIBLE].chosen)
     curves = pd.concat([decision_curve(result, np.array([0.5])).assign(model=name) for name, result in results.items()])
     probabilities = {name: result.probabilities for name, result in results.items()}
-    return Grading(
-        grades, probabilities, table, codewords_less_others(compare_models(results, CODEWORDS, 0, COMPARED)), curves, responsible, {}
-    )
+    differences = codewords_less_others(compare_models(results, CODEWORDS, 0, COMPARED))
+    twins = pd.DataFrame(columns=["first", "second", "mirrored", "correlation"])
+    return Grading(grades, probabilities, table, differences, curves, responsible, {}, twins)
 
 
 def test_differences_are_the_codewords_less_the_others(grading):
@@ -111,6 +112,12 @@ def test_differences_are_the_codewords_less_the_others(grading):
     for model in rows.index:
         assert rows.loc[model, "difference"] == pytest.approx(auc[CODEWORDS] - auc[model])
     assert (rows["low"] <= rows["difference"]).all() and (rows["difference"] <= rows["high"]).all()
+
+
+def test_the_control_of_noise_is_no_leak(grading):
+    (claim,) = findings.leak_claims(grading)
+    assert claim.id == "control_auc" and claim.verdict == "holds" and claim.evidence == "grading-leaks"
+    assert findings.leak_table(grading)["what follows"].tolist() == ["nothing to do", "nothing to do"]
 
 
 def test_grading_claims_have_stable_names_evidence_and_verdicts(run, grading):

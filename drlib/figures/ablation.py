@@ -138,7 +138,7 @@ def plot_each_codeword(means: pd.DataFrame) -> Figure:
             ax.set_title(name, fontsize=9.5)
             ax.set_xlabel("true region")
         for ax in row[len(panels[grade]) :]:
-            ax.set_axis_off()
+            ax.remove()
         row[0].set_ylabel("L1 change of the\nlogits per voxel")
         row[0].set_ylim(bottom=0)
     return figure

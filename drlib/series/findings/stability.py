@@ -124,7 +124,13 @@ def coverage(study: Seeds) -> dict[str, float]:
     table = summarise_seeds(study)
     covered, compared = int(table["covered"].sum()), int(table["compared"].sum())
     share = covered / compared if compared else np.nan
-    return {"share": share, "covered": covered, "compared": compared, "due": COVERED_BY_CHANCE, "ratio": float(table["ratio"].median())}
+    return {
+        "share": share,
+        "covered": covered,
+        "compared": compared,
+        "due": float(COVERED_BY_CHANCE),
+        "ratio": float(table["ratio"].median()),
+    }
 
 
 def verdicts_by_seed(study: Seeds) -> pd.DataFrame:
