@@ -270,6 +270,7 @@ IMAGE_FIGURES = {
     "frozen",
     "confusion",
     "verdict",
+    "controls",
     "scanner_images",
     "scanners",
 }
