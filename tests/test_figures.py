@@ -416,6 +416,16 @@ def test_table_1_stands_beside_the_cohort():
     assert table.loc["WT", ("LGG", "paper")] == "111.5 ± 76.7"
 
 
+def test_the_ledger_links_each_claim_and_lets_no_markup_through():
+    claims = (
+        make_claims().iloc[:2].assign(cohort="<b>mine</b>", unit="patients", evidence=["notebooks/05_grading.html#grading-models", None])
+    )
+    claims["claim"] = ["AUC <script>alert(1)</script>", "plain"]
+    page = figures.linked_verdicts(claims).to_html()
+    assert '<a href="05_grading.html#grading-models">AUC &lt;script&gt;' in page and "<script>" not in page
+    assert "&lt;b&gt;mine&lt;/b&gt;" in page and page.count("<a ") == 1
+
+
 def test_the_verdict_table_tells_numbers_words_and_intervals_apart():
     table = figures.verdict_table(make_claims())
     assert table.loc["Dice of the whole tumour", "ours"] == "0.81 [0.78, 0.84]"

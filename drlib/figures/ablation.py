@@ -199,7 +199,9 @@ def plot_overlap(changes: pd.DataFrame) -> Figure:
                 ax.hlines(np.median(values), position - 0.3, position + 0.3, color=INK, linewidth=2.2)
         present = [int((table["grade"] == grade).sum()) for grade in GRADES[::-1]]
         ax.set_xticks(range(2), [grade_label(grade, n) for grade, n in zip(GRADES[::-1], present, strict=True)])
-        ax.set(xlim=(-0.6, 1.6), ylim=(0, None), xlabel="grade of the patient (number of patients)", title=f"{replaced} responsible regions")
+        ax.set(
+            xlim=(-0.6, 1.6), ylim=(0, None), xlabel="grade of the patient (number of patients)", title=f"{replaced} responsible regions"
+        )
         grid_lines(ax)
     axes[0].set_ylabel("L1 change of the logits,\nmean over the tumour's voxels")
     return figure

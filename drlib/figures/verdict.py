@@ -51,27 +51,25 @@ def verdict_table(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def linked_verdicts(claims: pd.DataFrame) -> Styler:
-    """Return the ledger as a table for the verdict's page: as :func:`verdict_table`, with the cohort, and a link to what shows each claim.
+    """Return the ledger as a table for the verdict's page: each claim a link to what shows it, with n and cohort below, and the verdict.
 
     ``claims``: as in ``claims.json``, with ``cohort``, ``unit`` (of n) and ``evidence`` (``notebooks/05_grading.html#label`` or None).
     Every text is escaped; links are those of pages that lie beside the verdict's.
     """
-    table = verdict_table(claims).reset_index().drop(columns="n")
-    table["n"] = [f"{row.n:,} {row.unit}" for row in claims.itertuples()]
-    table["cohort"] = list(claims["cohort"])
-    table["shown in"] = [_link(evidence) for evidence in claims["evidence"]]
-    table = table[["claim", "paper", "ours", "n", "cohort", "verdict", "shown in"]]
-    colours = {f"{sign} {word}": f"color: {colour}; font-weight: 600; white-space: nowrap" for word, (colour, sign) in VERDICTS.items()}
-    style = table.style.format({column: html.escape for column in table.columns.drop("shown in")})
-    return style.map(colours.get, subset=["verdict"]).map(lambda _: "white-space: nowrap", subset=["shown in"]).hide()
+    table = verdict_table(claims).reset_index()
+    table["claim"] = [_linked(row) for row in claims.itertuples()]
+    colours = {f"{sign} {word}": f"color: {colour}; font-weight: 600" for word, (colour, sign) in VERDICTS.items()}
+    style = table[["claim", "paper", "ours", "verdict"]].style.format({name: html.escape for name in ("paper", "ours", "verdict")})
+    style = style.map(colours.get, subset=["verdict"]).set_properties(subset=["claim"], **{"text-align": "left", "min-width": "16em"})
+    return style.set_properties(subset=["paper", "ours", "verdict"], **{"text-align": "left"}).hide()
 
 
-def _link(evidence: str | None) -> str:
-    """Return a link to a chapter's section, named by the chapter's number."""
-    if not evidence:
-        return ""
-    target = html.escape(evidence.removeprefix("notebooks/"), quote=True)
-    return f'<a href="{target}">chapter {html.escape(target.split("_")[0])}</a>'
+def _linked(row) -> str:
+    """Return the claim as a link, and what it was asked of."""
+    words, asked_of = html.escape(row.claim), html.escape(f"{row.n:,} {row.unit}, {row.cohort}")
+    if row.evidence:
+        words = f'<a href="{html.escape(row.evidence.removeprefix("notebooks/"), quote=True)}">{words}</a>'
+    return f'{words}<br><span class="claim-cohort">{asked_of}</span>'
 
 
 def _draw_claim(ax: Axes, position: int, row) -> None:

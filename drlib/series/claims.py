@@ -5,7 +5,7 @@ Each chapter records its claims; the verdict chapter gathers them into ``claims.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -73,6 +73,11 @@ def judge_interval(interval: tuple[float, float] | None, question: Literal["abov
         return "cannot be tested here"
     low, high = interval
     return "holds" if {"above": low > value, "below": high < value, "covers": low <= value <= high}[question] else "does not hold"
+
+
+def made_elsewhere(claims: Iterable[Claim], cohort: str, unit: str = "patients", profile: str | None = None) -> list[Claim]:
+    """Return ``claims`` as those of another cohort than the run's: a study, a simulation, or the paper's own numbers."""
+    return [replace(claim, cohort=cohort, unit=unit, profile=profile) for claim in claims]
 
 
 def record_claims(run: Run, chapter: str, claims: Iterable[Claim]) -> pd.DataFrame:

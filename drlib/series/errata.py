@@ -36,7 +36,7 @@ from drlib.segmentation.augmentation import rotate_and_flip
 from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model, shipped_model
 from drlib.segmentation.quantizer_trial import codebook_usage_over_steps
-from drlib.series.claims import Claim, judge
+from drlib.series.claims import Claim, judge, made_elsewhere
 from drlib.series.run import Run
 from drlib.series.studies.changes import seed_interval
 from drlib.series.studies.corrections import LADDER, Corrections, open_corrections
@@ -458,10 +458,7 @@ def _plain_protocol(features: pd.DataFrame, grades: pd.Series, model: Pipeline, 
 
 
 def errata_claims(run: Run, locality: pd.DataFrame, discoveries: pd.DataFrame, volumes: grading.GradingResult) -> list[Claim]:
-    """Return the claims of the chapter: statements of the paper that its own numbers, simulations or the code decide.
-
-    ``n`` is the number of patients, or of simulated data sets where the statement says so.
-    """
+    """Return the claims of the chapter: statements of the paper that its own numbers, simulations or the code decide."""
     total, implied = N_LGG + N_HGG, {name: rates_from(0.73, 0.95, *numbers)["accuracy"] for name, numbers in CONVENTIONS.items()}
     claims = [
         Claim(
@@ -477,36 +474,36 @@ def errata_claims(run: Run, locality: pd.DataFrame, discoveries: pd.DataFrame, v
         for name, accuracy in implied.items()
     ]
     claims.append(Claim("patients", "patients with a known grade", N_STATED, total, None, total, "does not hold", "errata-patients"))
-    claims += _effect_test_claims(open_likelihood_ratio())
     mean = seed_interval(discoveries["plain"])
-    claims.append(
-        Claim(
-            "codewords_without_signal",
-            "of 512 codewords, those with p < .05 where the grade tells nothing (paper: responsible; n: simulated data sets)",
-            5,
-            mean.estimate,
-            (mean.low, mean.high),
-            len(discoveries),
-            "cannot be tested here",
-            "errata-multiplicity",
-        )
+    by_chance = Claim(
+        "codewords_without_signal",
+        "of 512 codewords, those with p < .05 where the grade tells nothing (paper: the responsible ones)",
+        5,
+        mean.estimate,
+        (mean.low, mean.high),
+        len(discoveries),
+        "cannot be tested here",
+        "errata-multiplicity",
     )
-    claims.append(_whole_tumour_claim(open_corrections()))
     shares = locality.loc[locality["variant"] == "as it is", "share_outside"]
     outside = bootstrap_interval(shares, generator(run.seed, "claims", "outside"), np.median)
-    claims.append(
-        Claim(
-            "change_outside_own_cell",
-            "a region that changes is where the codeword is: median share of the change outside its cell (n: positions, two phantoms)",
-            None,
-            outside.estimate,
-            (outside.low, outside.high),
-            len(shares),
-            "does not hold" if outside.low > 0.5 else "holds",
-            "errata-locality",
-        )
+    elsewhere = Claim(
+        "change_outside_own_cell",
+        "a region that changes is where the codeword is: median share of the change outside its cell",
+        None,
+        outside.estimate,
+        (outside.low, outside.high),
+        len(shares),
+        "does not hold" if outside.low > 0.5 else "holds",
+        "errata-locality",
     )
-    return [*claims, _volume_claim(run, volumes)]
+    return [
+        *made_elsewhere(claims, "published"),
+        *made_elsewhere([*_effect_test_claims(open_likelihood_ratio()), by_chance], "simulation", "data sets"),
+        *made_elsewhere([_whole_tumour_claim(open_corrections())], "phantom, study", "trainings", "corrections"),
+        *made_elsewhere([elsewhere], "phantom, shipped model", "positions", "demo"),
+        *made_elsewhere([_volume_claim(run, volumes)], "published" if open_tcga(run) is None else "TCGA"),
+    ]
 
 
 def _effect_test_claims(study: LikelihoodRatio) -> list[Claim]:
@@ -514,12 +511,12 @@ def _effect_test_claims(study: LikelihoodRatio) -> list[Claim]:
     for columns in (20, 60, 100, 130):
         row = table.loc[columns]
         verdict = "does not hold" if row["false_positive_low"] > 0.05 else "holds"
-        statement = f"level of the effect likelihood-ratio test with {columns} covariates, nominal .05 (n: simulated data sets)"
+        statement = f"level of the effect likelihood-ratio test with {columns} covariates, nominal .05"
         interval = (row["false_positive_low"], row["false_positive_high"])
         name = f"lr_test_type1_{columns}"
         claims.append(Claim(name, statement, 0.05, row["false_positive"], interval, row["tested"], verdict, "errata-likelihood-ratio"))
     row = table.loc[160]
-    statement = "share of data sets in which the test exists, with 160 covariates (n: simulated data sets)"
+    statement = "share of data sets in which the test exists, with 160 covariates"
     exists = share_interval(int(row["tested"]), int(row["data_sets"]))
     verdict = "does not hold" if exists.high < 0.5 else "holds"
     interval = (exists.low, exists.high)
@@ -532,7 +529,7 @@ def _effect_test_claims(study: LikelihoodRatio) -> list[Claim]:
 def _whole_tumour_claim(study: Corrections) -> Claim:
     last = study.rows[study.rows["rung"] == study.rows["rung"].max()]
     loss = seed_interval(last["dice_WT_without_ET"] - last["dice_WT"])
-    statement = "the published whole tumour contains ET: Dice without it minus Dice with it, same predictions (n: trainings)"
+    statement = "the published whole tumour contains ET: Dice without it minus Dice with it, same predictions"
     verdict = "does not hold" if loss.high < 0 or loss.low > 0 else "cannot be tested here"
     return Claim("whole_tumour_without_ET", statement, 0.0, loss.estimate, (loss.low, loss.high), len(last), verdict, "errata-whole-tumour")
 

@@ -103,7 +103,8 @@ def positive_class_claim() -> Claim:
     fits = distance.idxmin().removeprefix("implied, ").removesuffix(" positive")
     statement = "grade that is positive in the published precision, recall, specificity and negative predictive value"
     verdict = "holds" if fits == "HGG" else "does not hold"
-    return Claim("positive_class", statement, "HGG", fits, None, sum(PAPER_PATIENTS.values()), verdict, "grading-positive-class")
+    n = sum(PAPER_PATIENTS.values())
+    return Claim("positive_class", statement, "HGG", fits, None, n, verdict, "grading-positive-class", cohort="published")
 
 
 def responsible_tests(grading: Grading) -> pd.DataFrame:

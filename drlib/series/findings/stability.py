@@ -7,7 +7,7 @@ from scipy.stats import norm
 from drlib.radiomics.agreement import cohens_kappa, draw_patients, match_codewords, pair_interval
 from drlib.radiomics.statistics import Interval
 from drlib.seeds import generator
-from drlib.series.claims import HEADLINE, Claim
+from drlib.series.claims import HEADLINE, Claim, made_elsewhere
 from drlib.series.findings.ablation import PAPER_TOP_REGION
 from drlib.series.studies.changes import seed_interval
 from drlib.series.studies.codebooks import OTHER, RESPONSIBLE, SAME, WEIGHTS, Codebooks, chosen_pairs
@@ -352,11 +352,33 @@ def stability_claims(seeds: Seeds, study: Codebooks) -> list[Claim]:
                 "stability-regions",
             )
         )
-    statement = f"share of claims with the same verdict for all {len(seeds.runs)} seeds"
-    n_seeds = int(seeds.runs["n_graded"].min())
-    claims.append(Claim("verdicts_unanimous", statement, None, float(unanimous.mean()), None, n_seeds, untested, "stability-verdicts"))
-    statement = f"share of comparisons in which one run's 95 % interval holds another run's value ({covered['due']:.2f} is due)"
-    return [*claims, Claim("intervals_hold_other_seeds", statement, None, covered["share"], None, n_seeds, untested, "stability-seeds")]
+    over_seeds = [
+        Claim(
+            "verdicts_unanimous",
+            f"share of claims with the same verdict for all {len(seeds.runs)} seeds",
+            None,
+            float(unanimous.mean()),
+            None,
+            len(unanimous),
+            untested,
+            "stability-verdicts",
+        ),
+        Claim(
+            "intervals_hold_other_seeds",
+            f"share of comparisons in which one run's 95 % interval holds another run's value ({covered['due']:.2f} is due)",
+            None,
+            covered["share"],
+            None,
+            int(covered["compared"]),
+            untested,
+            "stability-seeds",
+        ),
+    ]
+    return [
+        *made_elsewhere(claims, "phantom, study", profile="codebooks"),
+        *made_elsewhere(over_seeds[:1], "phantom, study", "claims", "seeds"),
+        *made_elsewhere(over_seeds[1:], "phantom, study", "comparisons", "seeds"),
+    ]
 
 
 def _coverage(table: pd.DataFrame) -> tuple[int, int]:
