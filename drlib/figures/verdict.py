@@ -67,7 +67,7 @@ def linked_verdicts(claims: pd.DataFrame) -> Styler:
 def _linked(row) -> str:
     """Return the claim as a link, and what it was asked of."""
     words, asked_of = html.escape(row.claim), html.escape(f"{row.n:,} {row.unit}, {row.cohort}")
-    if row.evidence:
+    if isinstance(row.evidence, str):
         words = f'<a href="{html.escape(row.evidence.removeprefix("notebooks/"), quote=True)}">{words}</a>'
     return f'{words}<br><span class="claim-cohort">{asked_of}</span>'
 
