@@ -50,9 +50,9 @@ def planted_table(trials: KnownTruth) -> pd.DataFrame:
     rates["cell"] = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in rates.itertuples()]
     table = rates.pivot(index="planted", columns="asked", values="cell")[list(ASKED.values())]
     for name, row in trials.planted.assign(name=trials.planted["variant"].str.removeprefix("planted-")).groupby("name"):
-        table.loc[name, "AUC, codewords"] = f"{row['auc'].mean():.2f}"
-        table.loc[name, "AUC, that volume"] = f"{row['auc_volume'].mean():.2f}"
-        table.loc[name, "with a responsible codeword"] = f"{(row['responsible'] > 0).sum()} of {len(row)}"
+        table.loc[name, "AUC, counts"] = f"{row['auc'].mean():.2f}"
+        table.loc[name, "AUC, volume"] = f"{row['auc_volume'].mean():.2f}"
+        table.loc[name, "responsible found"] = f"{(row['responsible'] > 0).sum()} of {len(row)}"
     return table.loc[[name for name in PLANTED_WORDS if name in table.index]].rename(PLANTED_WORDS).rename_axis("the grade lies in")
 
 
