@@ -434,6 +434,12 @@ def test_the_verdict_table_tells_numbers_words_and_intervals_apart():
     assert table.loc["Region highest in HGG regions", "ours"] == "ET"
 
 
+def test_a_count_is_whole_and_a_rate_with_its_interval_has_two_digits():
+    rows = [("n", 2.0, 0.0, None), ("rate", None, 0.0, [0.0, 1.0]), ("loss", None, -0.5, [-0.75, -0.25])]
+    claims = pd.DataFrame(rows, columns=["claim", "paper", "ours", "interval"]).assign(n=8, verdict="holds")
+    assert figures.verdict_table(claims)["ours"].tolist() == ["0", "0.00 [0.00, 1.00]", "−0.50 [−0.75, −0.25]"]
+
+
 def test_a_cohort_without_some_region_still_draws(random):
     dice = pd.DataFrame({region: [0.5, 0.6] for region in REGIONS}).assign(ET=np.nan)
     values = make_region_values(random, make_grades(6)).query("region != 'ET'")

@@ -100,10 +100,11 @@ def _bounds(interval: object, value: float) -> tuple[float, float]:
 def _text(value: object) -> str:
     if not _is_number(value):
         return value if isinstance(value, str) else "–"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.2f}"
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
 
 
 def _with_interval(value: object, interval: object) -> str:
     if not isinstance(interval, (list, tuple, np.ndarray)):
         return _text(value)
-    return f"{_text(value)} [{_text(float(interval[0]))}, {_text(float(interval[1]))}]"
+    ends = f"[{interval[0]:.2f}, {interval[1]:.2f}]"
+    return (f"{value:.2f} {ends}" if _is_number(value) else f"{_text(value)} {ends}").replace("-", "\N{MINUS SIGN}")
