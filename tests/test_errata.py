@@ -303,3 +303,20 @@ def test_effects_of_corrections_are_read_from_the_study():
     found = measured.changes.loc[(7, "dice_ET")]
     assert f"Dice ET {found['difference']:+.2f} [{found['low']:+.2f}" in dice
     assert ("**clear**" in dice) == any(measured.changes.loc[(7, m), "change"] != "not clear" for m in deviations.SHOWN)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "ID,A\n1,2,3\n1,2,3,4,5\n", "ID,VOLUME_NET,VOLUME_ED,VOLUME_ET\n", "ID,VOLUME_NET,VOLUME_ED,VOLUME_ET\n,1,2,3\n"]
+)
+def test_a_table_that_is_no_table_is_refused_by_name(tmp_path, content):
+    for name in FILES.values():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(TableError, match="TCGA_GBM_radiomicFeatures.csv"):
+        read_tcga(tmp_path)
+
+
+def test_a_table_that_is_no_text_is_refused_by_name(tmp_path):
+    for name in FILES.values():
+        (tmp_path / name).write_bytes(b"ID,VOLUME_NET\n\xff\xfe\x00\x81,1\n")
+    with pytest.raises(TableError, match="TCGA_GBM_radiomicFeatures.csv"):
+        read_tcga(tmp_path)

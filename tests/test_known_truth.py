@@ -67,7 +67,7 @@ def make_trials(found: int, top: str) -> KnownTruth:
     )
     null["found"], null["found_published"] = np.arange(40) < found, 3
     planted = pd.DataFrame({"variant": np.repeat(list(CARRIES), 10), "top_mean": top, "top_sum": "ED", "top_enriched": top})
-    planted = planted.assign(auc=0.8, auc_volume=0.9, responsible=1)
+    planted = planted.assign(auc=0.8, auc_volume=0.9, responsible=1, grade="HGG")
     mirrored = pd.DataFrame({"auc": [0.9] * 5, "auc_without_twins": [0.5] * 5, "twins": 10, "caught": 10, "false_alarms": 0})
     rows = [("confounded", 0.9, 0.95, 0.8, True)] * 8 + [("sound", 0.9, 0.5, 0.4, False)] * 30
     confounded = pd.DataFrame(rows, columns=["trial", "auc", "control_auc", "control_low", "warned"])
@@ -93,7 +93,7 @@ def test_a_planted_region_must_be_named_more_often_than_by_chance():
 
 def test_the_leaks_are_caught_and_sound_cohorts_are_left_in_peace():
     table = findings.leak_trials(make_trials(0, "ET"))
-    assert table.loc["share of twins caught", "value"] == 1 and table.loc["sound cohorts with a warning", "value"] == 0
+    assert table.loc["cohorts in which every twin is caught", "value"] == 1 and table.loc["sound cohorts with a warning", "value"] == 0
     claims = {claim.id: claim.verdict for claim in findings.known_truth_claims(make_trials(0, "ET"))}
     assert {claims[name] for name in ("leak_twins_caught", "leak_confounding_warned", "leak_false_warning")} == {"holds"}
 

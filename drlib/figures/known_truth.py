@@ -77,7 +77,7 @@ def plot_power(power: pd.DataFrame) -> Figure:
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         for (share, table), line, colour in zip(power.groupby("informative"), SHARE_LINES[::-1], shades, strict=False):
             ax.plot(table["n"], table[column], line, marker="o", markersize=4.5, color=colour, label=f"{share:.0%}")
-        ax.set(title=title, xscale="log", xlabel="patients", ylim=(-0.03 if column != "auc" else 0.4, 1.03))
+        ax.set(title=title, xscale="log", xlabel="patients", ylim=(-0.03 if column != "auc" else 0.3, 1.03))
         sizes = sorted(power["n"].unique())
         ax.set_xticks(sizes, [str(n) for n in sizes])
         ax.minorticks_off()

@@ -60,7 +60,7 @@ def linked_verdicts(claims: pd.DataFrame) -> Styler:
     table["claim"] = [_linked(row) for row in claims.itertuples()]
     colours = {f"{sign} {word}": f"color: {colour}; font-weight: 600" for word, (colour, sign) in VERDICTS.items()}
     style = table[["claim", "paper", "ours", "verdict"]].style.format({name: html.escape for name in ("paper", "ours", "verdict")})
-    style = style.map(colours.get, subset=["verdict"]).set_properties(subset=["claim"], **{"text-align": "left", "min-width": "16em"})
+    style = style.map(colours.get, subset=["verdict"]).set_properties(subset=["claim"], **{"text-align": "left", "min-width": "10em"})
     return style.set_properties(subset=["paper", "ours", "verdict"], **{"text-align": "left"}).hide()
 
 

@@ -69,10 +69,16 @@ def read_tcga(folder: Path) -> TcgaTable:
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise TableError(f"{path} is missing; both {' and '.join(FILES.values())} are needed")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise TableError(f"{path} cannot be read as a table ({error}); copy it again from The Cancer Imaging Archive") from error
     missing = [column for column in ("ID", *VOLUMES.values()) if column not in table]
     if missing:
         raise TableError(f"{path} has no column {missing[0]}; it is not the table of radiomic features of Bakas et al. 2017")
+    nameless = table.index[table["ID"].str.strip() == ""]
+    if table.empty or len(nameless):
+        raise TableError(f"{path} has {'no patient' if table.empty else f'no ID in row {nameless[0] + 2}'}; copy it again")
     return table.set_index("ID").drop(columns="Date", errors="ignore")
 
 

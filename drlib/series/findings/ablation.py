@@ -1,6 +1,7 @@
 """Chapter 07 in numbers: which codewords are replaced, in which region the segmentation changes, and what random codewords would do."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -252,8 +253,16 @@ def captum_table(ablation: Ablation) -> pd.DataFrame:
 
 def ablation_claims(run: Run, ablation: Ablation) -> list[Claim]:
     """Return the paper's claims on responsible regions beside what this run found, for both grades."""
-    claims = [claim for grade in PAPER_TOP_REGION for claim in _grade_claims(run, ablation, grade)]
-    return claims + _locality_claims(run, ablation)
+    claims = [claim for grade in PAPER_TOP_REGION for claim in _grade_claims(run, ablation, grade)] + _locality_claims(run, ablation)
+    status = ablated_codewords(run)["status"]
+    leading = [grade for grade in status.index if status[grade] != "responsible"]  # what is replaced there is called so
+    return [replace(claim, claim=_call_leading(claim.claim, leading)) for claim in claims]
+
+
+def _call_leading(statement: str, leading: list[str]) -> str:
+    for grade in leading:
+        statement = statement.replace(f"{grade}-responsible", f"{grade}-leading")
+    return statement
 
 
 def _grade_claims(run: Run, ablation: Ablation, grade: str) -> list[Claim]:
@@ -295,16 +304,16 @@ def _p_claim(ablation: Ablation, grade: str) -> Claim:
 
 def _difference_claim(run: Run, wide: pd.DataFrame, grade: str) -> Claim:
     top, other = PAPER_TOP_REGION[grade], OTHER_REGION[grade]
-    statement = f"{grade}-responsible regions: change per voxel in {top} minus {other}, mean over patients (the paper's values are sums)"
-    paper = round(PAPER_VALUES[grade][top] - PAPER_VALUES[grade][other], 2)
+    statement = f"{grade}-responsible regions: change per voxel in {top} minus {other}, mean over patients (the paper's sums: "
+    statement += f"{PAPER_VALUES[grade][top] - PAPER_VALUES[grade][other]:.2f})"
     if not {top, other} <= set(wide.columns):
-        return Claim(f"{grade.lower()}_region_difference", statement, paper, None, None, 0, CANNOT, "ablation-tests")
+        return Claim(f"{grade.lower()}_region_difference", statement, None, None, None, 0, CANNOT, "ablation-tests")
     difference = (wide[top] - wide[other]).dropna()
     found = mean_interval(run, difference, "region difference", grade)
     verdict = CANNOT if difference.empty else "holds" if found.low > 0 else "does not hold"
     interval = (found.low, found.high)
     return Claim(
-        f"{grade.lower()}_region_difference", statement, paper, found.estimate, interval, len(difference), verdict, "ablation-tests"
+        f"{grade.lower()}_region_difference", statement, None, found.estimate, interval, len(difference), verdict, "ablation-tests"
     )
 
 

@@ -187,7 +187,8 @@ def _probability_claims(grading: Grading) -> list[Claim | None]:
     row, n = grading.table.loc[CODEWORDS], len(grading.grades)
     slope = _interval(row, "calibration_slope")
     statement = "P(HGG) of codeword counts is calibrated (slope 1)"
-    verdict = judge_interval(slope, "covers", 1)
+    told = judge_interval(slope, "above", 0) == "holds"  # an interval that holds both 0 and 1 says nothing of calibration
+    verdict = judge_interval(slope, "covers", 1) if told else "cannot be tested here"
     claims = [Claim("calibration_slope", statement, None, row["calibration_slope"], slope, n, verdict, "grading-calibration")]
     statement = "Brier score of codeword counts, below that of always answering the share of HGG"
     less = _difference_claim(grading, "brier", statement, "always the commoner grade", "brier", "below")

@@ -181,7 +181,7 @@ def _scanner_claim(run: Run, robustness: Robustness) -> Claim:
     strongest = {kind: magnitude for kind, magnitude in LEVELS if _group(kind) == "scanner"}
     level = 1 - 0.05 / len(strongest)  # Bonferroni: the worst of several is looked at
     lost = [interval_of(accuracy[CLEAN] - accuracy[key], level) for key in strongest.items()]
-    interval, n = max(lost, key=lambda one: one.low), robustness.scanner_probabilities["patient"].nunique()
+    interval, n = max(lost, key=lambda one: one.estimate), robustness.scanner_probabilities["patient"].nunique()
     verdict = {"holds": "does not hold", "does not hold": "holds"}.get(_direction(interval), "cannot be tested here")
     statement = (
         "robust to scanners, not to scale and shift alone: accuracy lost, frozen, under the worst kind of change (of all scans made)"
