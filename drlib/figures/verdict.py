@@ -1,6 +1,7 @@
 """The verdict: every claim of the paper beside what this run found."""
 
 import html
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -26,10 +27,10 @@ def plot_verdict(claims: pd.DataFrame) -> Figure:
     ``claims.json``. Claims on another scale are left to :func:`verdict_table`. Source: ours.
     """
     shown = claims[[_is_share(row.paper, row.ours) for row in claims.itertuples()]]
-    figure, ax = new_figure(1.0 + 0.36 * max(len(shown), 1), width_in=WIDTH_IN)
+    figure, ax = new_figure(1.0 + 0.45 * max(len(shown), 1), width_in=WIDTH_IN)
     for position, row in zip(range(len(shown))[::-1], shown.itertuples(), strict=True):
         _draw_claim(ax, position, row)
-    ax.set_yticks(range(len(shown))[::-1], shown["claim"], fontsize=8.5)
+    ax.set_yticks(range(len(shown))[::-1], [textwrap.fill(claim, 44) for claim in shown["claim"]], fontsize=8)
     ax.set(xlim=(0, 1), ylim=(-0.6, max(len(shown), 1) - 0.4), xlabel="value (0 to 1); bar: 95 % interval of ours")
     ours = ax.plot([], [], "o-", color=INK, markersize=6, label="ours")[0]
     ax.legend(handles=[ours, paper_handle()], loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
