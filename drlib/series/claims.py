@@ -14,8 +14,8 @@ from drlib.artifacts import write_json
 from drlib.series.run import Run, project_root
 
 HEADLINE = (  # claims on the front page
-    *("dice_WT", "dice_TC", "grading_accuracy", "grading_auc", "volume_baseline_accuracy", "difference_ratio_shift_1.0"),
-    *("hgg_region_top", "lgg_region_top"),
+    *("dice_WT", "dice_TC", "grading_accuracy", "grading_auc", "volume_baseline_accuracy", "codewords_minus_true_volumes_auc"),
+    *("difference_ratio_shift_1.0", "hgg_region_top", "lgg_region_top"),
 )
 Verdict = Literal["holds", "holds with correction", "does not hold", "cannot be tested here"]
 
