@@ -63,5 +63,6 @@ def segmentation_claims(run: Run, segmentation: Segmentation) -> list[Claim]:
     for region, row in table.iterrows():
         interval = (row["95 % low"], row["95 % high"])
         verdict = judge(row["paper mean"], row["mean"], interval)
-        claims.append(Claim(f"dice_{region}", f"Dice of {region}", row["paper mean"], row["mean"], interval, row["patients"], verdict))
+        statement, label = f"Dice of {region}", "segmentation-dice"
+        claims.append(Claim(f"dice_{region}", statement, row["paper mean"], row["mean"], interval, row["patients"], verdict, label))
     return claims
