@@ -11,7 +11,7 @@ from small_radiomics import small_model, small_profile, small_store
 
 from drlib.radiomics.ablation import TumourCodes, ablate_sets, encode_tumours
 from drlib.radiomics.ablation_control import ControlError, control_p, count_tokens, matched_sets, region_contrast, summarise_sets
-from drlib.series.findings.ablation import ablation_claims, auc_interval, median_difference, one_by_one, region_tests, show_p
+from drlib.series.findings.ablation import ablation_claims, auc_interval, call_leading, median_difference, one_by_one, region_tests, show_p
 from drlib.series.run import Run
 from drlib.series.stages import Ablation
 from drlib.series.stages.ablation import N_CONTROLS, _ablate_controls, _compare_regions, _compare_with_captum, _measure_locality
@@ -197,3 +197,9 @@ def test_the_stage_measures_the_responsible_set_like_any_other_and_captum_agrees
     assert len(compared) == 4 and (compared["largest_difference"] < 1e-5 * compared["largest_change"]).all()
     shares = _measure_locality(model, store, tumours, background)
     assert len(shares) == 2 * len(store.patients) and shares["share_outside"].dropna().between(0, 1).all()
+
+
+def test_codewords_that_are_not_responsible_are_called_leading():
+    claims = [Claim("a", f"{grade}-responsible regions", None, 1.0, None, 3, "holds") for grade in ("LGG", "HGG")]
+    ablated = pd.DataFrame({"status": ["responsible", "leading (none is responsible)"]}, index=["LGG", "HGG"])
+    assert [claim.claim for claim in call_leading(claims, ablated)] == ["LGG-responsible regions", "HGG-leading regions"]

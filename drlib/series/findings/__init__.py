@@ -6,6 +6,7 @@ Published values stand in the module of their chapter, once, with their place in
 from drlib.series.findings.ablation import (
     ablated_codewords,
     ablation_claims,
+    call_leading,
     captum_table,
     control_table,
     normalisation_table,
@@ -57,6 +58,7 @@ from drlib.series.findings.segmentation import describe_network, describe_traini
 __all__ = [
     "ablated_codewords",
     "ablation_claims",
+    "call_leading",
     "absorption_table",
     "calibration_table",
     "captum_table",

@@ -253,16 +253,15 @@ def captum_table(ablation: Ablation) -> pd.DataFrame:
 
 def ablation_claims(run: Run, ablation: Ablation) -> list[Claim]:
     """Return the paper's claims on responsible regions beside what this run found, for both grades."""
-    claims = [claim for grade in PAPER_TOP_REGION for claim in _grade_claims(run, ablation, grade)] + _locality_claims(run, ablation)
-    status = ablated_codewords(run)["status"]
-    leading = [grade for grade in status.index if status[grade] != "responsible"]  # what is replaced there is called so
-    return [replace(claim, claim=_call_leading(claim.claim, leading)) for claim in claims]
+    claims = [claim for grade in PAPER_TOP_REGION for claim in _grade_claims(run, ablation, grade)]
+    return claims + _locality_claims(run, ablation)
 
 
-def _call_leading(statement: str, leading: list[str]) -> str:
-    for grade in leading:
-        statement = statement.replace(f"{grade}-responsible", f"{grade}-leading")
-    return statement
+def call_leading(claims: list[Claim], ablated: pd.DataFrame) -> list[Claim]:
+    """Return ``claims`` in whose words codewords are *leading* where none is responsible (``ablated``: :func:`ablated_codewords`)."""
+    for grade in ablated.index[ablated["status"] != "responsible"]:
+        claims = [replace(claim, claim=claim.claim.replace(f"{grade}-responsible", f"{grade}-leading")) for claim in claims]
+    return claims
 
 
 def _grade_claims(run: Run, ablation: Ablation, grade: str) -> list[Claim]:
