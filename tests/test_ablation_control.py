@@ -11,6 +11,7 @@ from small_radiomics import small_model, small_profile, small_store
 
 from drlib.radiomics.ablation import TumourCodes, ablate_sets, encode_tumours
 from drlib.radiomics.ablation_control import ControlError, control_p, count_tokens, matched_sets, region_contrast, summarise_sets
+from drlib.series.claims import Claim
 from drlib.series.findings.ablation import ablation_claims, auc_interval, call_leading, median_difference, one_by_one, region_tests, show_p
 from drlib.series.run import Run
 from drlib.series.stages import Ablation
