@@ -13,13 +13,13 @@ from drlib.radiomics.robustness import (
     difference_ratio,
     draw_performance,
     grade_perturbed,
-    interval_of,
     performance_per_fold,
     perturb_cohort,
     perturb_normalised_path,
     perturbations,
     sweep,
 )
+from drlib.radiomics.statistics import percentile_interval
 
 QUICK = GradingSettings(folds=2, repeats=1, permutations=0)
 
@@ -107,10 +107,10 @@ def test_intervals_of_the_accuracy_agree_with_the_binomial_and_paired_difference
     p_hgg = np.where((grades == "HGG") == right, 0.9, 0.1)
     rows = pd.DataFrame({"patient": grades.index, "fold": 0, "p_hgg": p_hgg, "classifier": "frozen", "magnitude": 0.0})
     draws = draw_performance(pd.concat([rows.assign(kind="scale"), rows.assign(kind="shift")]), grades, metrics=("accuracy",))["accuracy"]
-    interval = interval_of(draws["frozen", "scale", 0.0])
+    interval = percentile_interval(draws["frozen", "scale", 0.0])
     assert interval.estimate == pytest.approx(0.8)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.sqrt(0.8 * 0.2 / 100), abs=0.03)
-    nothing = interval_of(draws["frozen", "scale", 0.0] - draws["frozen", "shift", 0.0])
+    nothing = percentile_interval(draws["frozen", "scale", 0.0] - draws["frozen", "shift", 0.0])
     assert (nothing.estimate, nothing.low, nothing.high) == (0, 0, 0)
 
 

@@ -15,6 +15,7 @@ from drlib.artifacts import file_sha256
 from drlib.figures.style import figure_png
 from drlib.radiomics import agreement
 from drlib.radiomics.agreement import AgreementError, compare_codes, match_codewords, pair_interval
+from drlib.radiomics.statistics import bootstrap_weights
 from drlib.seeds import generator
 from drlib.series.claims import Claim, record_claims
 from drlib.series.findings import stability
@@ -145,7 +146,7 @@ def test_leaving_out_one_codebook_at_a_time_gives_the_known_interval_of_a_mean(r
 
 def test_a_bootstrap_draw_keeps_the_number_of_patients_of_each_grade(random):
     is_hgg = np.arange(50) % 5 > 1
-    weights = agreement.draw_patients(is_hgg, random, 100)
+    weights = bootstrap_weights(is_hgg, random, 100)
     assert (weights[0] == 1).all()
     assert (weights[:, is_hgg].sum(axis=1) == 30).all() and (weights[:, ~is_hgg].sum(axis=1) == 20).all()
 

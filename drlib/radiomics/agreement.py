@@ -157,15 +157,6 @@ def kappa_of_independent_errors(first: np.ndarray, second: np.ndarray, truth: np
     return float((agreement.mean() - expected) / (1 - expected)) if expected < 1 else float("nan")
 
 
-def draw_patients(is_hgg: np.ndarray, random: np.random.Generator, resamples: int = 2000) -> np.ndarray:
-    """Return (1 + resamples, patients): each patient once, then how often each is in a bootstrap draw within its grade."""
-    weights = np.ones((1 + resamples, len(is_hgg)))
-    for grade in (True, False):
-        n = int((is_hgg == grade).sum())
-        weights[1:, is_hgg == grade] = random.multinomial(n, np.full(n, 1 / n), size=resamples)
-    return weights
-
-
 def pair_interval(values: pd.Series, level: float = 0.95) -> Interval:
     """Return the mean of ``values`` over pairs (index: two levels, the two members) and its interval by leaving out one member at a time.
 

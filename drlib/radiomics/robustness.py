@@ -17,7 +17,7 @@ from drlib.radiomics.absorption import encode_normalised_path, encode_slices, me
 from drlib.radiomics.grading import METRICS, Kind, draw_folds, fold_classifiers, grading_metrics
 from drlib.radiomics.grading import Protocol as GradingProtocol
 from drlib.radiomics.histogram import Transform, cells_outside, codeword_histogram
-from drlib.radiomics.statistics import Interval, check_grades
+from drlib.radiomics.statistics import bootstrap_weights, check_grades
 from drlib.seeds import derive_seed, generator
 from drlib.segmentation.model import TrainedModel
 
@@ -298,35 +298,17 @@ def draw_performance(
     """Return each metric of the probabilities of ``grade_perturbed`` as it is (row 0) and in bootstrap draws of patients (the other rows).
 
     Columns: classifier, kind, magnitude. A draw takes as many patients of each grade as there are, the same for every column, so that
-    differences of columns are paired; an interval is :func:`interval_of` a column or of what is computed from columns.
+    differences of columns are paired; an interval is ``percentile_interval`` of a column or of what is computed from columns.
     """
     columns = ["classifier", "kind", "magnitude"]
     wide = probabilities.pivot(index="patient", columns=columns, values="p_hgg")
     folds = probabilities.drop_duplicates("patient").set_index("patient").loc[wide.index, ["fold"]].to_numpy()
     is_hgg = (grades.loc[wide.index] == "HGG").to_numpy()
-    weights = _draw_patients(is_hgg, generator(seed, "bootstrap"))
+    weights = bootstrap_weights(is_hgg, generator(seed, "bootstrap"), RESAMPLES)
     found = {column: grading_metrics(wide[column].to_numpy()[:, None], is_hgg, folds, weights) for column in wide.columns}
     return {metric: pd.DataFrame({column: found[column][metric] for column in found}, columns=wide.columns) for metric in metrics}
-
-
-def interval_of(draws: pd.Series | np.ndarray, level: float = 0.95) -> Interval:
-    """Return the first of ``draws`` and the percentile interval of the others (NaN, where a metric does not exist, left out)."""
-    draws = np.asarray(draws, dtype=float)
-    if not np.isfinite(draws[1:]).any():
-        return Interval(float(draws[0]), np.nan, np.nan, level)
-    low, high = np.nanquantile(draws[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(draws[0]), float(low), float(high), level)
 
 
 def _predict(model: Any, table: pd.DataFrame, rows: np.ndarray, out: np.ndarray) -> None:
     if rows.any():
         out[rows] = model.predict_proba(table.to_numpy(dtype=float)[rows])[:, 1]
-
-
-def _draw_patients(is_hgg: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return (1 + RESAMPLES, patients): how often each patient is in a draw with replacement within each grade; first each once."""
-    weights = np.ones((1 + RESAMPLES, len(is_hgg)))
-    for grade in (True, False):
-        n = int((is_hgg == grade).sum())
-        weights[1:, is_hgg == grade] = random.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    return weights

@@ -407,8 +407,9 @@ def bootstrap_weights(is_hgg: np.ndarray, random: np.random.Generator, resamples
     return weights
 
 
-def percentile_interval(draws: np.ndarray, level: float = 0.95) -> Interval:
+def percentile_interval(draws: np.ndarray | pd.Series, level: float = 0.95) -> Interval:
     """Return the first value and the percentile interval of the others; draws in which a statistic does not exist are left out."""
+    draws = np.asarray(draws, dtype=float)
     if not np.isfinite(draws[1:]).any():
         return Interval(float(draws[0]), np.nan, np.nan, level)
     low, high = np.nanquantile(draws[1:], [(1 - level) / 2, (1 + level) / 2])

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from drlib.radiomics.robustness import draw_performance, interval_of
+from drlib.radiomics.robustness import draw_performance
 from drlib.radiomics.scanners import SCANNER_CHANGES
-from drlib.radiomics.statistics import Interval
+from drlib.radiomics.statistics import Interval, percentile_interval
 from drlib.series.claims import Claim, Verdict
 from drlib.series.findings.intervals import mean_interval
 from drlib.series.run import Run
@@ -45,7 +45,7 @@ def performance_table(run: Run, robustness: Robustness, magnitudes: int = 3) -> 
     for kind, magnitude in [CLEAN, *kinds]:
         name = "none" if (kind, magnitude) == CLEAN else f"{kind} {magnitude:g}"
         for classifier in ("frozen", "refitted"):
-            found = {m: interval_of(draws[m][classifier, kind, magnitude]) for m in draws}
+            found = {m: percentile_interval(draws[m][classifier, kind, magnitude]) for m in draws}
             rows[name, classifier] = {m: _text(i.estimate, i.low, i.high) for m, i in found.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename(columns={"auc": "AUC"} | RATES)
     return table.rename_axis(["perturbation", "classifier"])
@@ -65,8 +65,8 @@ def scanner_table(run: Run, robustness: Robustness) -> pd.DataFrame:
         row |= _triple("ratio", mean_interval(run, ratios, "scanner", kind, magnitude))
         for classifier in ("frozen", "refitted"):
             accuracy, auc = (draws[metric][classifier] for metric in ("accuracy", "auc"))
-            row |= _triple(classifier, interval_of(accuracy[kind, magnitude] - accuracy[CLEAN]))
-            row |= _triple(f"auc_{classifier}", interval_of(auc[kind, magnitude]))
+            row |= _triple(classifier, percentile_interval(accuracy[kind, magnitude] - accuracy[CLEAN]))
+            row |= _triple(f"auc_{classifier}", percentile_interval(auc[kind, magnitude]))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -160,9 +160,9 @@ def _performance_claims(run: Run, robustness: Robustness) -> list[Claim]:
     lost = {kind: accuracy[CLEAN] - accuracy[kind, magnitudes[-1]] for kind in ("scale", "shift")}
     claims = []
     for kind, draws in lost.items():
-        interval, statement = interval_of(draws), f"accuracy lost at {kind} {magnitudes[-1]:.1f}, classifier frozen"
+        interval, statement = percentile_interval(draws), f"accuracy lost at {kind} {magnitudes[-1]:.1f}, classifier frozen"
         claims.append(_claim(f"accuracy_lost_{kind}", statement, interval, n, _direction(interval), "robustness-grading"))
-    interval = interval_of(lost["shift"] - lost["scale"])
+    interval = percentile_interval(lost["shift"] - lost["scale"])
     statement = "shifting costs the frozen classifier more accuracy than scaling: difference of the two losses"
     claims.append(_claim("shift_costs_more", statement, interval, n, _direction(interval), "robustness-grading"))
     interval = _worsening(accuracy["shift"], magnitudes)
@@ -180,7 +180,7 @@ def _scanner_claim(run: Run, robustness: Robustness) -> Claim:
     accuracy = draw_performance(robustness.scanner_probabilities, robustness.grades, run.seed, ("accuracy",))["accuracy"]["frozen"]
     strongest = {kind: magnitude for kind, magnitude in LEVELS if _group(kind) == "scanner"}
     level = 1 - 0.05 / len(strongest)  # Bonferroni: the worst of several is looked at
-    lost = [interval_of(accuracy[CLEAN] - accuracy[key], level) for key in strongest.items()]
+    lost = [percentile_interval(accuracy[CLEAN] - accuracy[key], level) for key in strongest.items()]
     interval, n = max(lost, key=lambda one: one.estimate), robustness.scanner_probabilities["patient"].nunique()
     verdict = {"holds": "does not hold", "does not hold": "holds"}.get(_direction(interval), "cannot be tested here")
     statement = (
@@ -195,14 +195,14 @@ def _worsening(shifted: pd.DataFrame, magnitudes: list[float]) -> Interval | Non
         return None
     up_to = (shifted[0.0] - shifted[BEND]) / BEND
     beyond = (shifted[BEND] - shifted[magnitudes[-1]]) / (magnitudes[-1] - BEND)
-    return interval_of(beyond - up_to)
+    return percentile_interval(beyond - up_to)
 
 
 def _agreement(accuracy: pd.DataFrame, robustness: Robustness) -> Interval:
     """Return Spearman's correlation over perturbations of accuracy lost and mean difference ratio, its interval over patients."""
     means = robustness.ratios.query("magnitude > 0").groupby(["kind", "magnitude"])["difference_ratio"].mean()
     ranks = (-accuracy[means.index]).rank(axis=1)  # a loss ranks high where the accuracy is low
-    return interval_of(ranks.T.corrwith(means.rank()))
+    return percentile_interval(ranks.T.corrwith(means.rank()))
 
 
 def _cause_claims(run: Run, robustness: Robustness) -> list[Claim]:

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from drlib.radiomics.agreement import cohens_kappa, draw_patients, match_codewords, pair_interval
-from drlib.radiomics.statistics import Interval
+from drlib.radiomics.agreement import cohens_kappa, match_codewords, pair_interval
+from drlib.radiomics.statistics import Interval, bootstrap_weights
 from drlib.seeds import generator
 from drlib.series.claims import HEADLINE, Claim, made_elsewhere
 from drlib.series.findings.ablation import PAPER_TOP_REGION
@@ -248,7 +248,7 @@ def region_agreement(study: Codebooks, measure: str, codewords: str = RESPONSIBL
 def kappa_over_patients(study: Codebooks) -> Interval:
     """Return the mean kappa over pairs with other phantoms; its interval is a bootstrap over patients, the codebooks as they are."""
     is_hgg = (study.patients["grade"] == "HGG").to_numpy()
-    weights = draw_patients(is_hgg, generator(0, "findings", "kappa"))
+    weights = bootstrap_weights(is_hgg, generator(0, "findings", "kappa"))
     first = [name for name in study.trainings["training"] if name.endswith(WEIGHTS[0])]
     pairs = chosen_pairs(first)
     called = {name: (study.patients[f"p_{name}"] > 0.5).to_numpy() for name in first}

@@ -29,7 +29,6 @@ from drlib.radiomics.agreement import (
     compare_codes,
     correlate,
     count_together,
-    draw_patients,
     kappa_of_independent_errors,
     overlap,
     overlap_of_highest,
@@ -40,6 +39,7 @@ from drlib.radiomics.agreement import (
 from drlib.radiomics.grading import GradingResult, cross_validate, grading_metrics, volume_features
 from drlib.radiomics.histogram import background_codeword, cells_outside, codeword_histogram, encode_patient
 from drlib.radiomics.responsible import find_responsible, responsible_by_grade
+from drlib.radiomics.statistics import bootstrap_weights
 from drlib.seeds import derive_seed, generator
 from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model
@@ -447,7 +447,7 @@ def average_codebooks(readings: dict[str, Reading], folds: np.ndarray, is_hgg: n
     its 95 % interval, a bootstrap over patients.
     """
     own = [reading.probabilities for name, reading in readings.items() if name.endswith(WEIGHTS[0])]
-    weights = draw_patients(is_hgg, generator(0, "codebooks", "averaged"))
+    weights = bootstrap_weights(is_hgg, generator(0, "codebooks", "averaged"))
     rows, single = [], {}
     for size in range(1, len(own) + 1):
         found = [grading_metrics(np.mean(some, axis=0), is_hgg, folds, weights) for some in combinations(own, size)]
