@@ -163,9 +163,9 @@ def test_readers_see_the_parameters_that_were_used_and_no_folders(tmp_path):
 def test_vendored_scripts_are_those_that_are_documented():
     import hashlib
 
-    vendor = ROOT / "book" / "_static" / "vendor"
+    vendor, package = ROOT / "book" / "_static" / "vendor", ROOT / "drlib" / "viewer" / "static" / "vendor"
     readme = (vendor / "README.md").read_text()
-    for script in vendor.rglob("*.js"):
+    for script in [*vendor.rglob("*.js"), *package.rglob("*.js")]:
         assert hashlib.sha256(script.read_bytes()).hexdigest() in readme, f"{script} is not in the table of {vendor}/README.md"
         assert any(script.parent.glob("LICENSE*")), f"{script} has no licence beside it"
 

@@ -16,12 +16,15 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from drlib.artifacts import MANIFEST
+from drlib.artifacts import MANIFEST, write_atomically
 from drlib.series.claims import headline, read_claims
 from drlib.series.execute import format_seconds
 from drlib.series.notice import PHANTOM_TRAINED, RESEARCH_ONLY, network_origin, phantom_trained
 from drlib.series.run import STAGE_CHAPTERS
+from drlib.series.stages import open_published
 from drlib.series.workflow import Series, SeriesError
+from drlib.viewer.page import STATIC, leave_images_out
+from drlib.viewer.volumes import as_script
 
 PARAMETERS, INJECTED = "parameters", "injected-parameters"
 # Jupyter Book loads sphinx-thebe whether it is used or not: an error in the console of every page, and an address outside the site.
@@ -29,12 +32,14 @@ _LIVE_CODE_SCRIPTS = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script
 SHOWN_PARAMETERS = ("profile", "seed")  # the others are folders of whoever ran it
 
 
-def build_book(series: Series, say=lambda line: None) -> Path:
+def build_book(series: Series, say=lambda line: None, publish_images: bool = False) -> Path:
     """Stage the book of an executed series, build it strictly and return ``build/html/index.html``.
 
+    The viewer's volumes are put in for phantoms; those of a user's cohort only where ``publish_images`` asks for it.
     Raises SeriesError where a chapter is not executed, or with the end of the log where Jupyter Book warns about anything.
     """
-    staged = stage_book(series)
+    staged = stage_book(series, publish_images)
+    say(images_notice(series, publish_images))
     built = series.root / "build" / "book"
     say("building the site, about half a minute")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(staged)]
@@ -52,14 +57,17 @@ def build_book(series: Series, say=lambda line: None) -> Path:
     return site / "index.html"
 
 
-def stage_book(series: Series) -> Path:
-    """Put everything the site is built from under ``build/site`` and return that folder."""
+def stage_book(series: Series, publish_images: bool = False) -> Path:
+    """Put everything the site is built from under ``build/site`` and return that folder; see :func:`build_book` for ``publish_images``."""
     missing = [name for name in series.chapters if not series.executed(name).is_file()]
     if missing:
         raise SeriesError(f"not executed yet: {', '.join(missing)}. Execute with: drlib run --profile {series.profile}")
     site = series.root / "build" / "site"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(series.root / "book", site / "book")
+    shutil.copytree(STATIC, site / "book" / "_static", dirs_exist_ok=True)
+    if with_images := series.run.is_phantom or publish_images:
+        _stage_volumes(series, site / "book" / "_static" / "patients")
     shutil.copy(series.root / "_toc.yml", site)
     _write_config(series, site / "_config.yml")
     (site / "book" / "status.md").write_text(status_page(series), encoding="utf-8")
@@ -68,6 +76,8 @@ def stage_book(series: Series) -> Path:
     (site / "notebooks").mkdir()
     for name in series.chapters:
         notebook = tidy_notebook(nbformat.read(series.executed(name), as_version=4), series)
+        if not with_images:
+            _leave_images_out(notebook)
         nbformat.write(notebook, site / "notebooks" / f"{name}.ipynb")
     return site
 
@@ -88,6 +98,15 @@ def tidy_notebook(notebook: nbformat.NotebookNode, series: Series) -> nbformat.N
         quoted = json.dumps(str(folder))[1:-1]
         text = text.replace(quoted + "/", "").replace(quoted, ".")
     return nbformat.reads(text, as_version=4)
+
+
+def images_notice(series: Series, publish_images: bool) -> str:
+    """Return the line that says whose volumes the viewer's pages hold."""
+    if series.run.is_phantom:
+        return "viewer: volumes of phantoms are part of the site"
+    if publish_images:
+        return f"viewer: IMAGES OF THE COHORT {series.run.cohort_name} ARE PART OF THE SITE, as --publish-images asks"
+    return f"viewer: no volume of the cohort {series.run.cohort_name} is part of the site (--publish-images would put them in)"
 
 
 def cohort_banner(series: Series) -> str:
@@ -140,6 +159,23 @@ A result that is already there is checked and reused, so that a chapter may be e
 |:--|:--|
 {versions}
 """
+
+
+def _stage_volumes(series: Series, folder: Path) -> None:
+    """Write each published volume, and the list of patients, as a script that the viewer can load from a folder too."""
+    if not (series.run.folder / "explorer").is_dir():
+        return
+    published = open_published(series.run)
+    for key, path in published.files.items():
+        write_atomically(folder / f"{key}.js", lambda out, key=key, path=path: out.write_text(as_script(key, path.read_bytes())))
+    write_atomically(folder / "index.js", lambda out: out.write_text(as_script("index", published.index)))
+
+
+def _leave_images_out(notebook: nbformat.NotebookNode) -> None:
+    """Take the pictures of the viewers out of the outputs of a notebook."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "text/html" in output.get("data", {}):
+            output.data["text/html"] = leave_images_out(output.data["text/html"])
 
 
 def _write_config(series: Series, path: Path) -> None:

@@ -248,11 +248,19 @@ def train(
 
 
 @app.command()
-def book(profile: Profile = "demo", data: OwnData = None, results: Results = Path("results"), seed: Seed = 0) -> None:
+def book(
+    profile: Profile = "demo",
+    data: OwnData = None,
+    results: Results = Path("results"),
+    seed: Seed = 0,
+    publish_images: Annotated[
+        bool, typer.Option("--publish-images", help="put volumes of your patients into the site's viewer; never without this option")
+    ] = False,
+) -> None:
     """Build the site from the executed notebooks (after `drlib run` with the same options): build/html/index.html."""
     from drlib.series.book import build_book
 
-    index = build_book(make_series(profile, data, results, seed), tell)
+    index = build_book(make_series(profile, data, results, seed), tell, publish_images)
     tell(f"the book: {shown(index)}")
 
 
