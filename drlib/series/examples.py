@@ -37,8 +37,8 @@ from drlib.series.stages import (
 )
 from drlib.viewer.ablation import AblationPanel, ablation_panel
 from drlib.viewer.grading import GradingPanel, grading_panel
-from drlib.viewer.perturbation import PerturbationPanel, PerturbedPatient, perturbation_panel
 from drlib.viewer.page import OVERLAYS, StillPicture, VolumeViewer, draw_still
+from drlib.viewer.perturbation import PerturbationPanel, PerturbedPatient, perturbation_panel
 from drlib.viewer.volumes import STORED_WORDS, find_grid, spread_codes, tumour_weight
 
 ATLAS = "12_atlas.html"  # beside the chapters: a card for each codeword
