@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from drlib.artifacts import write_atomically, write_json
 from drlib.cohort.brats import find_patients, load_patient
-from drlib.cohort.nifti import write_nifti
 from drlib.cohort.patient import Patient
 from drlib.cohort.preprocessing import Slices, make_slices
 from drlib.cohort.problems import PatientError, Problem, failed
@@ -34,10 +33,9 @@ from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_
 from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model
 from drlib.segmentation.network import Precision
-from drlib.series.notice import network_origin
+from drlib.series.maps import write_maps
+from drlib.series.notice import network_origin, prediction_notice
 from drlib.series.report import PatientFindings, write_report
-
-FILE_LABELS = np.array([0, 1, 2, 4], dtype=np.uint8)  # BraTS 2018-2021: 1 NET, 2 ED, 4 ET
 
 
 class ModelFolderError(DeepRadiomicsError):
@@ -143,19 +141,19 @@ def write_table(table: pd.DataFrame, out: Path) -> Path:
 def grade_patients(data: Path, applied: AppliedModel, out: Path, progress: bool = False) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Grade every patient below ``data`` and write what was found to ``out``; return the findings and the problems.
 
-    One patient's files are written to ``out`` itself, those of several to ``out/<patient>``: ``grade.json``, ``report.html`` and, on
-    the patient's own grid, ``segmentation.nii.gz`` (1 NET, 2 ED, 4 ET), ``codewords.nii.gz`` (the code index at every voxel),
-    ``responsible_LGG.nii.gz`` and ``responsible_HGG.nii.gz`` (L1 change of the logits when the responsible codewords of that grade are
-    replaced by the background's).
+    One patient's files are written to ``out`` itself, those of several to ``out/<patient>``: ``grade.json``, ``report.html``, and the
+    maps on the patient's own grid (:func:`drlib.series.maps.write_maps`): segmentation, codewords and, for each grade, the L1 change of
+    the logits when its responsible codewords are replaced by the background's.
     """
     patients = find_patients(data)
+    notice = prediction_notice(applied.model.profile, applied.provenance["trained_on"])
     problems: list[Problem] = []
     results = []
     for patient, slices in _readable(patients, applied, problems, progress):
         findings = examine(patient, slices, applied)
         folder = out / folder_name(patient.id) if len(patients) > 1 else out
         results.append(_plain(findings, applied))
-        _write_maps(findings, slices, folder)
+        write_maps(findings, patient.files["t1ce"], folder, notice)
         write_json(folder / "grade.json", results[-1])
         results[-1]["report"] = str(write_report(findings, applied.provenance, folder / "report.html"))
     return results, problems
@@ -231,15 +229,6 @@ def _readable(patients: list[Patient], applied: AppliedModel, problems: list[Pro
 def _read_slices(patient: Patient, applied: AppliedModel) -> Slices:
     profile = applied.model.profile
     return make_slices(load_patient(patient), profile.preprocessing, profile.cohort.spacing_mm)
-
-
-def _write_maps(findings: PatientFindings, slices: Slices, folder: Path) -> None:
-    maps = {"segmentation": FILE_LABELS[findings.prediction], "codewords": findings.codes.astype(np.int16)}
-    for name, values in maps.items():
-        write_nifti(folder / f"{name}.nii.gz", slices.geometry.restore(values), slices.geometry.affine, f"drlib {name}")
-    for grade, values in findings.responsible.items():
-        volume = slices.geometry.restore(values, order=1)
-        write_nifti(folder / f"responsible_{grade}.nii.gz", volume, slices.geometry.affine, f"drlib {grade}-responsible regions")
 
 
 def _plain(findings: PatientFindings, applied: AppliedModel) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from drlib.series.run import STAGE_CHAPTERS, Run, data_fingerprint, open_run, pr
 LOG = "snakemake.log"
 ORDER_FILE = "series.yml"  # beside the notebooks: what each chapter needs, and how long it takes
 CLUSTERS = Path(__file__).with_name("cluster")  # Snakemake profiles that come with the library, one folder each
-ENGINE = ("apply.py", "book.py", "cli.py", "execute.py", "report.py", "workflow.py")  # run the notebooks, do not enter their results
+# What runs the notebooks and does not enter their results.
+ENGINE = ("apply.py", "book.py", "cli", "cli.py", "execute.py", "maps.py", "report.py", "workflow.py")
 
 
 class SeriesError(DeepRadiomicsError):
@@ -215,7 +216,7 @@ class Series:
         package = Path(drlib.__file__).parent
         digest = hashlib.sha256()
         for path in sorted([*package.rglob("*.py"), *package.rglob(f"shipped/*/{MANIFEST}")]):  # code, and tables that come with it
-            if path.parent != package / "series" or path.name not in ENGINE:
+            if not any(path.is_relative_to(package / "series" / name) for name in ENGINE):
                 digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
         return digest.hexdigest()
 
