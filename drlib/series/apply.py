@@ -2,7 +2,7 @@
 
 A trained model is one folder: ``model.safetensors`` and ``model.json`` (chapter 03), and beside them ``classifier.json`` and
 ``responsible.json`` (chapter 05), which only grading needs, and ``fidelity.json``, which says whether it may count in bfloat16. A patient
-that cannot be read is reported; the others go on.
+that cannot be read is reported; the others go on. SHIPPED_WORD in the place of a folder is the network that comes with the library.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from drlib.artifacts import write_atomically, write_json
@@ -31,11 +32,14 @@ from drlib.radiomics.classifier import GradeClassifier, load_classifier, predict
 from drlib.radiomics.fidelity import load_fidelity
 from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_patient
 from drlib.segmentation.dice import dice_scores
-from drlib.segmentation.model import TrainedModel, load_model
+from drlib.segmentation.model import TrainedModel, load_model, shipped_model
 from drlib.segmentation.network import Precision
 from drlib.series.maps import write_maps
-from drlib.series.notice import network_origin, prediction_notice
+from drlib.series.notice import PHANTOM_TRAINED, network_origin, prediction_notice
 from drlib.series.report import PatientFindings, write_report
+
+SHIPPED_WORD, SHIPPED_NAME = "shipped", "demo"
+UNKNOWN_ORIGIN = "not recorded with the features; see model.json"
 
 
 class ModelFolderError(DeepRadiomicsError):
@@ -51,45 +55,55 @@ class AppliedModel:
         hash: which codebook counts (:func:`drlib.radiomics.histogram.codebook_hash`).
         classifier: P(HGG) from counts; None where only features are asked for.
         responsible: ``codewords`` by grade, ``background`` and the ``cohort`` they were found in; empty without a classifier.
+        origin: in a few words, what trained the network.
     """
 
     model: TrainedModel
     hash: str
     classifier: GradeClassifier | None
     responsible: dict[str, Any]
+    origin: str = UNKNOWN_ORIGIN
 
     @property
     def provenance(self) -> dict[str, str]:
         """What made a number: model, profile, software, the cohort that the classifier was fitted to, and what trained the network."""
-        profile, cohort = self.model.profile, {}
-        if self.responsible:
-            fitted_to = self.responsible["cohort"]
-            cohort = {"trained_on": fitted_to, "network": network_origin(profile, fitted_to)}
+        profile = self.model.profile
+        fitted = {"trained_on": self.responsible["cohort"]} if self.responsible else {}
         made_with = {"model": self.hash, "profile": profile.name, "profile_hash": profile.hash, "precision": self.model.network.precision}
-        return made_with | {"drlib": version("drlib")} | cohort
+        return made_with | {"drlib": version("drlib")} | fitted | {"network": self.origin}
 
 
 def open_applied_model(
-    folder: Path | None,
+    folder: Path | str | None,
     device: str = "cpu",
     graded: bool = False,
     results: Path = Path("results"),
     precision: Precision | Literal["auto"] = "auto",
 ) -> AppliedModel:
-    """Open a folder with a trained model; the newest below ``results`` where None is given.
+    """Open a folder with a trained model; the newest below ``results`` where None is given, the library's own for the word ``shipped``.
 
     ``precision`` "auto" is bf16 where ``fidelity.json`` says that this network's counts pass in it (see
     :mod:`drlib.radiomics.fidelity`). Else it is the precision of the profile, fp32 or bf16, in which the counts were made that the
     classifier was fitted to: without a measurement that allows another, new counts are made as those were.
 
-    Raises ModelFolderError where there is none, where ``graded`` is asked for and there is no classifier, or where classifier and
-    network do not belong together.
+    Raises ModelFolderError where there is none, where ``graded`` is asked for and there is no classifier, where classifier and
+    network do not belong together, or where this computer has no such device.
     """
-    folder = Path(folder) if folder is not None else _newest_model(results)
+    _check_device(device)
+    shipped = folder == SHIPPED_WORD
+    folder = shipped_model(SHIPPED_NAME) if shipped else Path(folder) if folder is not None else _newest_model(results)
+    if shipped and graded:
+        raise ModelFolderError(
+            "the network that comes with drlib has no classifier and cannot grade. Make one with: drlib run --chapters 05, "
+            "then grade without --model"
+        )
     if not (folder / "model.json").is_file():
-        raise ModelFolderError(f"{folder} holds no trained model (model.json). Make one with: drlib run --chapters 03")
+        raise ModelFolderError(
+            f"{folder} holds no trained model (model.json). Give such a folder or the word {SHIPPED_WORD}, or make one with: "
+            "drlib run --chapters 03"
+        )
     model = load_model(folder, device)
-    applied = AppliedModel(model, codebook_hash(model), None, {})
+    applied = AppliedModel(model, codebook_hash(model), None, {}, f"{PHANTOM_TRAINED}, comes with drlib" if shipped else UNKNOWN_ORIGIN)
     if precision != "auto":
         model.network.precision = precision
     elif _bf16_passed(folder / "fidelity.json", applied.hash):
@@ -188,6 +202,13 @@ def folder_name(patient: str) -> str:
     return re.sub(r"[^\w.-]", "_", patient).lstrip(".") or "patient"
 
 
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        raise ModelFolderError(f"there is no device {device!r} here: give cpu, or cuda on a computer with an NVIDIA GPU") from error
+
+
 def _with_classifier(applied: AppliedModel, folder: Path) -> AppliedModel:
     if not all((folder / name).is_file() for name in ("classifier.json", "responsible.json")):
         raise ModelFolderError(f"{folder} holds a network, but no classifier beside it. Make one with: drlib run --chapters 05")
@@ -195,7 +216,9 @@ def _with_classifier(applied: AppliedModel, folder: Path) -> AppliedModel:
     responsible = json.loads((folder / "responsible.json").read_text(encoding="utf-8"))
     if {classifier.codebook, responsible["codebook"]} != {applied.hash}:
         raise ModelFolderError(f"{folder}: the classifier belongs to another network. Make it again with: drlib run --chapters 05")
-    return replace(applied, classifier=classifier, responsible=responsible)
+    return replace(
+        applied, classifier=classifier, responsible=responsible, origin=network_origin(applied.model.profile, responsible["cohort"])
+    )
 
 
 def _bf16_passed(path: Path, codebook: str) -> bool:
@@ -208,7 +231,9 @@ def _bf16_passed(path: Path, codebook: str) -> bool:
 def _newest_model(results: Path) -> Path:
     found = sorted(results.glob("*/model/model.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ModelFolderError(f"no trained model below {results}/. Give one with --model, or make one with: drlib run")
+        raise ModelFolderError(
+            f"no trained model below {results}/. Give a folder or the word {SHIPPED_WORD} with --model, or make one with: drlib run"
+        )
     return found[-1].parent
 
 
