@@ -236,20 +236,18 @@ def ablate_tokens(
     differences over the four labels, as in :func:`drlib.radiomics.ablation.responsible_regions`; W is the pixels of a cell times
     2 ``MAP_MARGIN`` + 1, the token's cell in the middle; NaN outside the slice. A token that is the background codeword changes nothing.
     """
-    side, rows = model.profile.stride, np.arange(len(codes))
+    side, together = model.profile.stride, max(1, (batch_size or model.batch_size) // 2)
     margin, width = MAP_MARGIN * side, (2 * MAP_MARGIN + 1) * side
     windows = np.zeros((len(codes), width, width), dtype=np.float32)
-    parts = torch.arange(len(codes)).split(max(1, (batch_size or model.batch_size) // 2))
-    for part in tqdm(parts, desc="ablation", unit="batch", disable=not progress):
-        kept = torch.from_numpy(codes[part].astype(np.int64))
-        replaced = kept.clone()
-        replaced[torch.arange(len(part)), *torch.from_numpy(cells[part].T.copy())] = background
+    for start in tqdm(range(0, len(codes), together), desc="ablation", unit="batch", disable=not progress):
+        kept = torch.from_numpy(codes[start : start + together].astype(np.int64))
+        replaced, some = kept.clone(), cells[start : start + together]
+        replaced[torch.arange(len(some)), *torch.tensor(some).T] = background
         with counting_in(model, "fp32"):
             before, after = decode_codes(model, torch.cat([kept, replaced])).chunk(2)
         change = pad((before - after).abs().sum(dim=1), [margin] * 4, value=float("nan")).cpu().numpy()
-        for number, wide in zip(rows[part], change, strict=True):
-            top, left = cells[number] * side
-            windows[number] = wide[top : top + width, left : left + width]
+        for number, (row, column) in enumerate(some * side):
+            windows[start + number] = change[number, row : row + width, column : column + width]
     return windows
 
 

@@ -38,9 +38,8 @@ def codebook_atlas(atlas: Atlas, show_patches: bool = True) -> HTML:
     table = table.sort_values(["responsible", "telling"], ascending=False, kind="stable")
     reach = float(table[["coefficient_low", "coefficient_high", "coefficient"]].abs().max(axis=None)) or 1.0
     pictures = Path(os.path.relpath(atlas.folder)).as_posix()
-    cards = [
-        _card(int(codeword), row, reach, atlas.facts, pictures if show_patches else None, pictures) for codeword, row in table.iterrows()
-    ]
+    n_patches = int(atlas.facts["n_patches"]) if show_patches else 0
+    cards = [_card(int(codeword), row, reach, pictures, n_patches) for codeword, row in table.iterrows()]
     missing = "" if show_patches else "<p>The patches are left out: they are images of patients, and publishing them was not asked for.</p>"
     return HTML(f'<div class="codebook-atlas">{_controls(len(table))}{missing}<div class="atlas-cards">{"".join(cards)}</div></div>')
 

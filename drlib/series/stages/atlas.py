@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from drlib.artifacts import write_json
-from drlib.figures.atlas import draw_maps, draw_patches
+from drlib.figures.sprites import draw_maps, draw_patches
 from drlib.radiomics.atlas import (
     FACTS,
     MAP_MARGIN,
@@ -29,7 +29,7 @@ from drlib.series.stages.grading import open_grading
 from drlib.series.stages.histograms import RADIOMICS_SOURCES, open_histograms
 from drlib.series.stages.segmentation import open_model
 
-ATLAS_SOURCES = (*RADIOMICS_SOURCES, "drlib.figures.atlas")
+ATLAS_SOURCES = (*RADIOMICS_SOURCES, "drlib.figures.sprites")
 N_TOKENS, N_PATCHES = 8, 4  # of each codeword: tokens looked at and ablated, and those of them that are shown
 FROM_GRADING = ["auc", "auc_low", "auc_high", "q", "direction", "responsible", "selected_share"]
 
