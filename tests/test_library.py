@@ -1,5 +1,6 @@
 """What ``import drlib`` offers: the shipped codebook in three lines of Python (drlib.series.library)."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,16 @@ def test_three_lines_count_the_codewords_of_the_shipped_codebook(phantoms):
     assert counts.shape == (2, 512) and table["patient"].is_unique
     assert (counts.sum(axis=1) == table["n_slices"] * table["latent_positions"]).all()
     assert (counts > 0).sum(axis=1).min() > 50, "patients are described by many codewords"
+
+
+@pytest.mark.parametrize("document", ["README.md", "book/own_data.md"])
+def test_lines_that_documents_print_run_as_they_stand(document, phantoms):
+    lines = re.search(r"```python\n(.+?)```", (ROOT / document).read_text(), re.DOTALL)[1]
+    assert len(lines.splitlines()) == 3
+    names: dict = {}
+    with pytest.warns(PatientWarning):
+        exec(lines.replace("/folder/of/patients", str(phantoms)), names)
+    assert len(names["table"]) == 2
 
 
 def test_every_row_says_what_made_it(phantoms):
