@@ -96,12 +96,35 @@ def test_help_of_the_whole_says_the_order_of_work_and_the_exit_statuses():
     assert all(re.search(rf"│ {name} ", page) for name in GROUP.commands)
 
 
+def understand(line: str) -> None:
+    """Parse a command line, without running it: a usage error where a command, an option or a value is unknown."""
+    name, *arguments = shlex.split(re.sub(r" [#>] .*", "", line).replace("<run>", "run"))[1:]
+    group = GROUP
+    if name == "study":
+        group, (name, *arguments) = GROUP.commands["study"], arguments
+    group.commands[name].make_context(name, arguments)
+
+
 def test_examples_of_the_help_are_understood():
     for command in COMMANDS:
-        group, *name = (GROUP.commands["study"], command.split()[1]) if command.startswith("study") else (GROUP, command)
-        example = re.search(r"Example\*\*: `drlib (.+?)`", group.commands[name[0]].epilog)[1].split(">")[0]
-        arguments = shlex.split(example)[len(command.split()) :]
-        group.commands[name[0]].make_context(command, arguments)  # a usage error where an option or a value is unknown
+        group, name = (GROUP.commands["study"], command.split()[1]) if command.startswith("study ") else (GROUP, command)
+        understand(re.search(r"Example\*\*: `(.+?)`", group.commands[name].epilog)[1])
+
+
+@pytest.mark.parametrize("document", ["README.md", "book/own_data.md", "book/cluster.md"])
+def test_commands_that_documents_print_are_understood(document):
+    text = (ROOT / document).read_text().replace("\\\n", " ")
+    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    lines = re.findall(r"^(?:\.venv/bin/)?(drlib .+)$", fenced, re.MULTILINE)
+    assert lines
+    for line in lines:
+        understand(line)
+
+
+def test_readme_lists_every_command():
+    table = (ROOT / "README.md").read_text().split("## The command line")[1].split("##")[0]
+    assert set(GROUP.commands) == set(re.findall(r"`drlib (\w+)[^`]*`", table.split("The command lies")[0]))
+    assert all(f"`{name}`" in table for name in GROUP.commands["study"].commands)
 
 
 def test_wrong_names_are_answered_with_the_right_ones():

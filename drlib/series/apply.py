@@ -39,7 +39,7 @@ from drlib.series.notice import PHANTOM_TRAINED, network_origin, prediction_noti
 from drlib.series.report import PatientFindings, write_report
 
 SHIPPED_WORD, SHIPPED_NAME = "shipped", "demo"
-UNKNOWN_ORIGIN = "not recorded with the features; see model.json"
+UNKNOWN_ORIGIN = "not recorded; see model.json"
 
 
 class ModelFolderError(DeepRadiomicsError):
@@ -103,7 +103,7 @@ def open_applied_model(
             "drlib run --chapters 03"
         )
     model = load_model(folder, device)
-    applied = AppliedModel(model, codebook_hash(model), None, {}, f"{PHANTOM_TRAINED}, comes with drlib" if shipped else UNKNOWN_ORIGIN)
+    applied = AppliedModel(model, codebook_hash(model), None, {}, _origin(folder, model))
     if precision != "auto":
         model.network.precision = precision
     elif _bf16_passed(folder / "fidelity.json", applied.hash):
@@ -216,8 +216,15 @@ def _with_classifier(applied: AppliedModel, folder: Path) -> AppliedModel:
     responsible = json.loads((folder / "responsible.json").read_text(encoding="utf-8"))
     if {classifier.codebook, responsible["codebook"]} != {applied.hash}:
         raise ModelFolderError(f"{folder}: the classifier belongs to another network. Make it again with: drlib run --chapters 05")
-    return replace(
-        applied, classifier=classifier, responsible=responsible, origin=network_origin(applied.model.profile, responsible["cohort"])
+    return replace(applied, classifier=classifier, responsible=responsible)
+
+
+def _origin(folder: Path, model: TrainedModel) -> str:
+    if folder == shipped_model(SHIPPED_NAME):
+        return f"{PHANTOM_TRAINED}, comes with drlib"
+    found_in = folder / "responsible.json"  # the one file of a model that names the cohort
+    return (
+        network_origin(model.profile, json.loads(found_in.read_text(encoding="utf-8"))["cohort"]) if found_in.is_file() else UNKNOWN_ORIGIN
     )
 
 
