@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
 import nibabel
@@ -25,6 +26,7 @@ from drlib.series.maps import how_to_open, read_place
 
 PROFILE = load_profile("smoke+preprocessing.image_size=32+cohort.spacing_mm=2")
 K = PROFILE.quantizer.codebook_size
+HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
@@ -203,15 +205,42 @@ def test_place_is_read_whatever_the_byte_order_the_packing_and_the_version(tmp_p
         assert place.get_data_shape() == (2, 3, 4) and place.endianness == "<"
 
 
+class Elements(HTMLParser):
+    """Counts the scripts of a page, and collects its attributes and the addresses that a browser would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.scripts, self.attributes, self.addresses = 0, set(), []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        self.attributes |= {name for name, _ in attributes}
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+
 def test_report_is_one_page_that_escapes_what_files_say(model_folder, tmp_path):
     images = [f"{modality}.nii.gz" for modality in ("t1", "t1ce", "t2", "flair")]
     write_patient(tmp_path / "data", "", names=dict(zip(("t1", "t1ce", "t2", "flair", "seg"), [*images, "seg.nii.gz"], strict=True)))
-    (tmp_path / "data" / "manifest.csv").write_text(f"patient,t1,t1ce,t2,flair\n<script>alert(1)</script>,{','.join(images)}\n")
+    (tmp_path / "data" / "manifest.csv").write_text(f"patient,t1,t1ce,t2,flair\n{HOSTILE},{','.join(images)}\n")
+    grade_patients(tmp_path / "data", open_applied_model(model_folder, graded=True), tmp_path / "graded")
+    report = tmp_path / "graded" / "report.html"
+    shown = Elements(page := report.read_text())
+    assert shown.scripts == 3, "volumes, drawing library, viewer: nothing that came from a file"
+    assert "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;" in page and "\\u003c/script\\u003e\\u003cimg" in page
+    assert not [address for address in shown.addresses if not address.startswith("data:")], "the page needs no network"
+    assert "onerror" not in shown.attributes
+    assert "Research only, phantom-trained" in page and "Synthetic patients" in page
+    assert report.stat().st_size < 5e6
+
+
+def test_report_without_the_drawing_library_says_so_and_shows_the_rest(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("drlib.series.report.NIIVUE", tmp_path / "absent.js")
+    write_patient(tmp_path / "data", "someone")
     grade_patients(tmp_path / "data", open_applied_model(model_folder, graded=True), tmp_path / "graded")
     page = (tmp_path / "graded" / "report.html").read_text()
-    assert "&lt;script&gt;alert(1)" in page and "<script" not in page
-    assert "Research only, phantom-trained" in page and "Synthetic patients" in page
-    assert "http" not in page, "the page needs no network"
+    assert "The viewer is left out" in page and "<script" not in page and "mri-poster" not in page.split("</style>")[-1]
+    assert "What the network saw" in page
 
 
 @pytest.mark.parametrize(("start_from", "says"), [("demo", True), (None, False)])

@@ -28,10 +28,12 @@ OVERLAYS = {
     "HGG": "HGG-responsible region",
     "LGG": "LGG-responsible region",
 }
-HEAT = LinearSegmentedColormap.from_list("responsible", ["#000004", "#57106e", "#bc3754", "#f98e09", "#fcffa4"])
+HEAT = LinearSegmentedColormap.from_list(
+    "responsible", list(zip((0, 32 / 255, 96 / 255, 176 / 255, 1), ["#57106e", "#781c6d", "#bc3754", "#f98e09", "#fcffa4"], strict=True))
+)
 SIDE = 560  # pixels of the still picture
 OPACITY = 0.6
-STILL = "A still picture. In the built book (drlib book) it scrolls, with a browser that has JavaScript and WebGL 2."
+STILL = "A still picture: to scroll, open the built book (drlib book) or a report in a browser with JavaScript and WebGL 2."
 LEFT_OUT = (
     "The images of this cohort are left out of the page on purpose: they are no phantoms. "
     "<code>drlib book --publish-images</code> puts them in."

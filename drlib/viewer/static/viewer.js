@@ -25,7 +25,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
     LGG: "LGG-responsible region",
   };
   const LABEL_NAMES = { background: "no tumour", NET: "NET", ED: "ED", ET: "ET" };
-  const HEAT = { R: [0, 87, 188, 249, 252], G: [0, 16, 55, 142, 255], B: [4, 110, 84, 9, 164], A: [0, 130, 220, 255, 255], I: [0, 32, 96, 176, 255] };
+  const HEAT = { R: [87, 120, 188, 249, 252], G: [16, 28, 55, 142, 255], B: [110, 109, 84, 9, 164], A: [0, 70, 190, 240, 255], I: [0, 32, 96, 176, 255] };
   const KEPT_VOLUMES = 48; // decoded volumes that are kept, about half a megabyte each
   const SEARCH_FROM = 12; // patients from which on the list has a search field
   const HEADER_BYTES = 352;
@@ -192,7 +192,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
 
     async start() {
       const nv = new window.niivue.Niivue({
-        backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.85, 1, 0.9], crosshairWidth: 0.35, crosshairGap: 8, show3Dcrosshair: false,
+        backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.85, 1, 0.9], crosshairGap: 8, show3Dcrosshair: false,
         isRadiologicalConvention: true, isOrientationTextVisible: true, showAllOrientationMarkers: true, fontColor: [1, 1, 1, 1],
         isNearestInterpolation: false, multiplanarLayout: 2, multiplanarShowRender: 0, dragAndDropEnabled: false, loadingText: "", logLevel: "error",
         interactive: false,
@@ -235,6 +235,8 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       [image.cal_min, image.cal_max] = [state.level - state.width / 2, state.level + state.width / 2];
       if (overlay) overlay.opacity = state.opacity;
       this.nv.opts.sliceType = state.planes ? 3 : 0;
+      const across = Math.max(...this.viewer.grid.shape.slice(0, 2)) * (state.planes ? 2 : 1); // voxels, about
+      this.nv.opts.crosshairWidth = (1.5 * across) / this.canvas.clientWidth; // 1.5 pixels, in voxels
       this.nv.updateGLVolume();
       this.canvas.hidden = false;
     }
@@ -410,6 +412,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       if (!entries.some((entry) => entry.id === this.state.patient)) this.state.patient = entries[0].id;
       [this.state.level, this.state.width] = [(this.index.window[0] + this.index.window[1]) / 2, this.index.window[1] - this.index.window[0]];
       this.searchField.hidden = entries.length <= SEARCH_FROM;
+      this.patients.parentElement.hidden = entries.length === 1;
       this.fillPatients();
       await loadNiivue();
       for (const pane of this.panes) await pane.start();
