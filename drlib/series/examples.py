@@ -72,13 +72,15 @@ def index_map_examples(cohort: Cohort, segmentation: Segmentation) -> tuple[list
 def ablation_examples(run: Run, grade: str, n: int = 4) -> list[AblationCase]:
     """Return ``n`` patients of ``grade`` with the maps of both grades' responsible codewords.
 
-    Of each the slice that holds most of the grade's responsible codewords; the one with the most tumour where it holds none.
+    Of each, among the slices with at least half as much tumour as the largest, the one that holds most of the grade's responsible
+    codewords; the one with the most tumour where none of them holds any.
     """
     cohort, segmentation, background = open_cohort(run), open_segmentation(run), open_histograms(run).background
     model, by_grade, cases = segmentation.model, open_grading(run).by_grade, []
     for patient in choose_patients(cohort, n, (grade,)):
         codes = encode_patient(model, cohort.grading.images(patient))
-        held = np.isin(codes.numpy(), by_grade[grade]).sum(axis=(1, 2))
+        area = (cohort.grading.labels(patient) > 0).sum(axis=(1, 2))
+        held = np.isin(codes.numpy(), by_grade[grade]).sum(axis=(1, 2)) * (area >= area.max() / 2)
         panel = _panel(cohort.grading, patient, segmentation, int(held.argmax()) if held.any() else None)
         images = panel.images[None]
         maps = {name: responsible_regions(model, images, codewords, background)[0] for name, codewords in by_grade.items()}
@@ -160,6 +162,12 @@ def overview_example(run: Run) -> tuple[Panel, np.ndarray, np.ndarray, pd.Series
     codebook, counts = network.quantizer.codebook.detach().numpy(), histograms.counts.table.loc[patient]
     p_hgg = float(open_grading(run).probability[patient])
     return case.panel, codes, codebook, counts, p_hgg, case.maps["HGG"], histograms.background
+
+
+def front_example(run: Run) -> tuple[Panel, np.ndarray, np.ndarray, np.ndarray, float, int]:
+    """Return the patient of :func:`overview_example` as :func:`drlib.figures.plot_front` takes it."""
+    panel, codes, codebook, _, p_hgg, region, background = overview_example(run)
+    return panel, codes, codebook, region, p_hgg, background
 
 
 def locality_example(run: Run, ablation: Ablation) -> tuple[np.ndarray, tuple[int, int], int, pd.DataFrame, Panel]:
