@@ -234,9 +234,9 @@ def test_hostile_words_in_the_table_stay_text(atlas):
     assert "script" not in cards.tags and cards.articles[0]["data-tissue"] == hostile
 
 
-def test_overview_says_in_its_title_how_many_codewords_lie_on_tumour(atlas):
+def test_overview_says_in_its_caption_how_many_codewords_lie_on_tumour(atlas):
     tumour = atlas.table["tissue"].isin(["NET", "ED", "ET"]).sum()
-    assert plot_atlas(atlas.table, 4).axes[0].get_title(loc="left").startswith(f"{tumour} of {len(atlas.table)} codewords")
+    assert plot_atlas(atlas.table, 4).words.finding.startswith(f"{tumour} of {len(atlas.table)} codewords")
 
 
 def test_site_has_its_own_copies_of_the_pictures(tmp_path):
