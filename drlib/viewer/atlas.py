@@ -4,6 +4,7 @@ Every number is text; the little drawings beside the numbers repeat them and are
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -24,6 +25,7 @@ SORTS = {  # value of the choice -> what the reader sees; each is a data attribu
     "near": "share of its tokens at a tumour",
     "local": "change in its cell when it is replaced",
 } | {f"share-{tissue.lower()}": f"share of {name}" for tissue, name in TISSUE_NAMES.items()}
+LEFT_OUT = "The patches are left out: they are images of patients, and publishing them was not asked for."
 MORE = (
     '<p class="atlas-more" hidden><button type="button" id="atlas-more">Show more</button> '
     '<button type="button" id="atlas-all">Show all</button></p>'
@@ -32,22 +34,24 @@ PERCENT = "\N{NO-BREAK SPACE}%"
 GRADE_WORDS = {"LGG": "more in LGG", "HGG": "more in HGG"}
 
 
-def codebook_atlas(atlas: Atlas, show_patches: bool = True) -> HTML:
+def codebook_atlas(atlas: Atlas) -> HTML:
     """Return every codeword in use as a card: patches, tissue, frequency by grade, AUC, coefficient, place, ablation map.
 
     The cards come responsible codewords first, then by how far their AUC is from 0.5. Each has the id ``codeword-NNN``. Pictures are
-    files of the atlas, named relative to the current folder; the book puts its own copies in their place. ``show_patches``: False leaves
-    the patches out, which are images of patients.
+    files of the atlas, named relative to the current folder; the book puts its own copies in their place.
     """
     table = atlas.table.assign(telling=(atlas.table["auc"] - 0.5).abs())
     table = table.sort_values(["responsible", "telling"], ascending=False, kind="stable")
     reach = float(table[["coefficient_low", "coefficient_high", "coefficient"]].abs().max(axis=None)) or 1.0
-    pictures = Path(os.path.relpath(atlas.folder)).as_posix()
-    n_patches = int(atlas.facts["n_patches"]) if show_patches else 0
+    pictures, n_patches = Path(os.path.relpath(atlas.folder)).as_posix(), int(atlas.facts["n_patches"])
     cards = [_card(int(codeword), row, reach, pictures, n_patches) for codeword, row in table.iterrows()]
-    missing = "" if show_patches else "<p>The patches are left out: they are images of patients, and publishing them was not asked for.</p>"
-    shown = f'<div class="atlas-cards">{"".join(cards)}</div>'
-    return HTML(f'<div class="codebook-atlas">{_controls(len(table))}{missing}{shown}{MORE}</div>')
+    return HTML(f'<div class="codebook-atlas">{_controls(len(table))}<div class="atlas-cards">{"".join(cards)}</div>{MORE}</div>')
+
+
+def leave_patches_out(page: str) -> str:
+    """Return the HTML of an atlas without its patches, which are images of patients, and with a sentence that says so."""
+    page = re.sub(r'<div class="atlas-patches">.*?</div>', "", page, flags=re.DOTALL)
+    return page.replace('<div class="atlas-cards">', f'<p>{LEFT_OUT}</p><div class="atlas-cards">')
 
 
 def _controls(n: int) -> str:
@@ -76,11 +80,11 @@ def _boxes(name: str, options: Mapping[str, str], colours: Sequence[str] = ()) -
 
 
 def _card(codeword: int, row: pd.Series, reach: float, pictures: str, n_patches: int) -> str:
-    """Return one card. ``reach``: where the axis of coefficients ends; ``n_patches``: so many at most are in the picture, 0: no picture."""
+    """Return one card. ``reach``: where the axis of coefficients ends; ``n_patches``: so many at most are in the picture."""
     return (
         f'<article class="atlas-card" id="codeword-{codeword:03d}" {_data(codeword, row)}>'
         f'<h3><a href="#codeword-{codeword:03d}">Codeword {codeword}</a></h3>{_tags(row)}'
-        + (_patches(codeword, row, pictures, n_patches) if n_patches else "")
+        + _patches(codeword, row, pictures, n_patches)
         + _composition(row)
         + _numbers(row, reach)
         + _maps(codeword, row, pictures)
@@ -115,7 +119,8 @@ def _tags(row: pd.Series) -> str:
 def _patches(codeword: int, row: pd.Series, folder: str, most: int) -> str:
     shown = _count(min(most, int(row["patients"])), "patient")
     alt = f"Codeword {codeword} in {shown}: T1ce above, FLAIR below, its cell outlined; {_shares(row)}"
-    return _image(f"{folder}/patches/{picture_name(codeword)}", alt, 294, 146) + '<p class="atlas-caption">T1ce above, FLAIR below</p>'
+    image = _image(f"{folder}/patches/{picture_name(codeword)}", alt, 294, 146)
+    return f'<div class="atlas-patches">{image}<p class="atlas-caption">T1ce above, FLAIR below</p></div>'
 
 
 def _count(n: int, thing: str) -> str:
