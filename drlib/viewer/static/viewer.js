@@ -633,7 +633,8 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
         bar.style.backgroundImage = `linear-gradient(90deg, ${HEAT.I.map((at, n) => `rgb(${HEAT.R[n]} ${HEAT.G[n]} ${HEAT.B[n]} / ${HEAT.A[n] / 255}) ${(100 * at) / 255}%`).join(", ")})`;
         const most = 255 * this.loaded[overlay].slope;
         const jump = make("button", { type: "button", class: "mri-jump", onclick: () => this.moveTo(this.entry.starts[overlay]) }, "Go to where it is strongest");
-        parts.push(`${OVERLAYS[overlay]}: 0`, bar, `${most.toFixed(1)} (L1 change of the logits)`, ...(this.entry.starts[overlay] ? [jump] : ["nowhere in this patient"]));
+        if (this.entry.starts[overlay]) parts.push(`${OVERLAYS[overlay]}: 0`, bar, `${most.toFixed(1)} (L1 change of the logits)`, jump);
+        else parts.push(`${OVERLAYS[overlay]}: none in this patient, who has none of its codewords`);
       }
       pane.legend.replaceChildren(...parts);
     }
