@@ -17,7 +17,8 @@ from drlib.cohort.loading import to_lps
 from drlib.cohort.patient import PatientVolume
 from drlib.cohort.preprocessing import Slices, make_slices
 from drlib.profiles import load_profile
-from drlib.series.book import images_notice, stage_book
+from drlib.series.book import stage_book
+from drlib.series.images import images_notice
 from drlib.series.report import within_script
 from drlib.series.stages import Published
 from drlib.series.stages.explorer import choose_published
@@ -246,10 +247,10 @@ def project(root, is_phantom: bool):
 def test_images_of_a_users_cohort_enter_the_site_only_where_asked_for(tmp_path, monkeypatch, is_phantom, asked, there):
     series = project(tmp_path, is_phantom)
     published = Published({"patients": [{"id": "p", "folder": "p001", "bytes": {"flair": 6}}]}, tmp_path / "results/explorer")
-    monkeypatch.setattr("drlib.series.book.open_published", lambda run: published)
-    for name in ("_write_config", "status_page", "read_claims", "headline", "tidy_notebook"):
-        told = {"status_page": "", "headline": ""}.get(name)
-        monkeypatch.setattr(f"drlib.series.book.{name}", lambda *given, told=told: given[0] if told is None else told)
+    monkeypatch.setattr("drlib.series.images.open_published", lambda run: published)
+    for name in ("_write_config", "status_page", "_write_front"):
+        monkeypatch.setattr(f"drlib.series.book.{name}", lambda *given: "")
+    monkeypatch.setattr("drlib.series.staging.tidy_notebook", lambda notebook, series: notebook)
     site = stage_book(series, asked)
     assert (site / "book/_static/viewer.js").is_file() and (site / "book/_static/vendor/niivue/niivue.umd.js").is_file()
     assert [path.name for path in sorted((site / "book/_static").rglob("patients/**/*.js"))] == (["index.js", "flair.js"] if there else [])

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image as Picture
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageFont
 
 from drlib.figures.images import LABEL_RGB, WINDOW
-from drlib.viewer.player import type_face
 
 STATIC = Path(__file__).with_name("static")  # viewer.js, viewer.css and NiiVue, staged into the site's _static
 NIIVUE = STATIC / "vendor" / "niivue" / "niivue.umd.js"
@@ -35,6 +35,7 @@ HEAT_COLOURS = ("#57106e", "#57106e", "#bc3754", "#f98e09", "#fcffa4")
 QUALITY = 80  # of the still picture: a sixth of the bytes of a PNG, which stand in the page before its text
 SIDE = 560  # pixels of the still picture
 OPACITY = 0.6
+TYPE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # of the book's figures
 STILL = "A still picture: to scroll, open the built book (drlib book) or a report in a browser with JavaScript and WebGL 2."
 LEFT_OUT = (
     "The images of this cohort are left out of the page on purpose: they are no phantoms. "
@@ -134,5 +135,5 @@ def _square(pixels: np.ndarray) -> Picture.Image:
     sheet.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
     draw = ImageDraw.Draw(sheet)
     for x, letter, anchor in ((8, "R", "lm"), (SIDE - 8, "L", "rm")):
-        draw.text((x, SIDE // 2), letter, fill="white", font=type_face(22), anchor=anchor)
+        draw.text((x, SIDE // 2), letter, fill="white", font=ImageFont.truetype(TYPE, 22), anchor=anchor)
     return sheet
