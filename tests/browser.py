@@ -5,9 +5,11 @@ one module, never of the session.
 """
 
 import functools
+import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ FLAGS = [
     *("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # what slips past the route below finds nobody either
 ]
+PLACE = re.compile(r"at \(([^,]+), ([^)]+)\)")  # what the quantizer says of the codeword that the keyboard holds
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 # The page stands still: scripts that answer later (equations, widgets), images that load on sight, fonts, transitions.
@@ -175,3 +178,51 @@ def _watch(seen: Visit, inside: str) -> None:
     page.on("requestfinished", lambda request: seen.requests.append(request))
     page.on("requestfailed", lambda request: seen.errors.append(f"not loaded: {request.url} {request.failure}"))
     page.on("response", lambda response: seen.errors.append(f"{response.status}: {response.url}") if response.status >= 400 else None)
+
+
+def wait_until(page, changed, what: str, seconds: float = 20) -> None:
+    """Return once `changed()` is true, asking again after each drawing of the page; AssertionError names `what` was waited for."""
+    deadline = time.monotonic() + seconds
+    while not changed():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        page.evaluate("() => new Promise(resolve => requestAnimationFrame(() => setTimeout(resolve, 20)))")
+
+
+def changes(page, canvas, act, what: str) -> None:
+    """Do something and wait until the picture on a canvas is another one."""
+    before = canvas.screenshot()
+    act()
+    wait_until(page, lambda: canvas.screenshot() != before, f"the picture did not change: {what}")
+
+
+def says(page, widget, before: str) -> str:
+    """Wait until a widget says something else than before, and return it."""
+    said = widget.locator(".drlib-said")
+    wait_until(page, lambda: said.inner_text() != before, f"other words than {before!r}")
+    return said.inner_text()
+
+
+def drag_codeword(page, widget) -> None:
+    """Drag a codeword of the quantizer's plane from its right border to the middle by the mouse; it lies where it was let go.
+
+    The keyboard chooses the codeword, takes it to the border, which tells how far the plane reaches, and says afterwards where it lies.
+    """
+    canvas, said = widget.locator(".drlib-plane"), widget.locator(".drlib-said")
+
+    def press(key: str) -> tuple[float, float]:
+        page.keyboard.press(key)
+        return tuple(float(number.replace("\N{MINUS SIGN}", "-")) for number in PLACE.search(said.inner_text()).groups())
+
+    canvas.scroll_into_view_if_needed()
+    canvas.focus()
+    last, place = None, press("PageDown")
+    while place != last:
+        last, place = place, press("Shift+ArrowRight")
+    extent, height = place
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + (1 - height / extent) / 2 * box["height"])
+    page.mouse.down()
+    changes(page, canvas, lambda: page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=5), "drag")
+    page.mouse.up()
+    x, y = press("ArrowLeft")
+    assert abs(x + 0.1) < 0.15 and abs(y) < 0.15, (x, y)
