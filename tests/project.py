@@ -12,7 +12,7 @@ def copy_project(to: Path) -> Path:
     """Copy what a series and its book are made from, and return the folder."""
     for folder in ("book", "notebooks"):
         shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"), dirs_exist_ok=True)
-    for file in ("_config.yml", "_toc.yml"):
+    for file in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / file, to)
     return to
 

@@ -11,6 +11,7 @@ from drlib.figures.ablation import (
     plot_region_values,
     plot_responsible_regions,
 )
+from drlib.figures.atlas import plot_atlas
 from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
 from drlib.figures.corrections import plot_codebook_steps, plot_ladder
 from drlib.figures.engine import plot_growth, plot_ratios, plot_roofline
@@ -27,7 +28,7 @@ from drlib.figures.grading import (
 from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
 from drlib.figures.known_truth import plot_leaks, plot_null, plot_planted, plot_power
-from drlib.figures.overview import plot_overview
+from drlib.figures.overview import plot_front, plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
 from drlib.figures.reporting import plot_tally
 from drlib.figures.responsible import plot_responsible, plot_screening, plot_selection
@@ -45,6 +46,7 @@ __all__ = [
     "linked_verdicts",
     "plot_absorption",
     "plot_agreement",
+    "plot_atlas",
     "plot_calibration",
     "plot_codebook_steps",
     "plot_codewords_by_grade",
@@ -57,6 +59,7 @@ __all__ = [
     "plot_each_codeword",
     "plot_effect_tests",
     "plot_false_discoveries",
+    "plot_front",
     "plot_frozen",
     "plot_growth",
     "plot_histograms",

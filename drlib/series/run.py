@@ -91,6 +91,8 @@ STAGE_CHAPTERS = {
     "grading": "05",
     "robustness": "06",
     "ablation": "07",
+    "atlas": "12",
+    "explorer": "13",
 }
 
 

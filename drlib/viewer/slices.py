@@ -1,42 +1,79 @@
-"""A browser of slices: the four modalities, truth and prediction of one patient, turned over with a slider, with a kernel or without."""
+"""A browser of patients and slices: the four modalities and the regions in colour, with a kernel or without."""
 
-import ipywidgets as widgets
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
 import numpy as np
-from PIL import Image as Picture
-from PIL import ImageDraw
 
 from drlib.cohort.regions import LABELS, MODALITIES
-from drlib.figures.images import LABEL_RGB, MODALITY_NAMES, WINDOW, largest_slice
+from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, largest_slice, short_id
 from drlib.figures.style import REGION_COLOURS
-from drlib.viewer.player import FRAME_COLOURS, Frame, link_frames, make_slider, make_stack, show_when_alive, to_png, type_face
+from drlib.viewer.panel import Panel, read_script
+from drlib.viewer.sheets import crop_to_brain, grey_sheet, label_sheet
 
-TILE = 224  # pixels of one picture in a frame
-MOST_FRAMES = 32
-OPACITY = 0.6
+MOST_CARRIED = 26  # slices of a patient that the page carries; a kernel shows all
 
 
-def slice_browser(
-    images: np.ndarray, labels: np.ndarray | None = None, prediction: np.ndarray | None = None, most_frames: int = MOST_FRAMES
-) -> widgets.VBox:
-    """Return a widget that turns over the slices of one patient, from inferior to superior.
+class Patients(Protocol):
+    """What the browser needs of a slice store."""
 
-    Args:
-        images: (S, 4, H, W), z-scored, in the order of ``MODALITIES``.
-        labels: (S, H, W) true labels 0-3, or None.
-        prediction: (S, H, W) predicted labels 0-3, or None.
-        most_frames: slices that are prerendered, evenly spaced over those that show brain; they work without a kernel.
+    @property
+    def patients(self) -> tuple[str, ...]: ...
+    def images(self, patient: str) -> np.ndarray:
+        """Slices (S, 4, H, W), z-scored, in the order of ``MODALITIES``."""
 
-    With a kernel, the first move of the slider brings a second slider through every slice and one for the opacity of the colours.
+    def labels(self, patient: str) -> np.ndarray | None:
+        """True labels (S, H, W), 0-3, or None."""
+
+    def grade(self, patient: str) -> str | None:
+        """LGG, HGG or None."""
+
+
+class SlicesPanel(Panel):
+    """Slices of patients. A kernel brings every patient of the store, and of each every slice."""
+
+    _esm = read_script("slices.js")
+
+    def __init__(self, store: Patients, carried: Sequence[str], most: int = MOST_CARRIED):
+        self.store = store
+        super().__init__(
+            {
+                "patients": {patient: show_patient(store, patient, most) for patient in carried},
+                "carried": list(carried),
+                "all": patient_names(store),
+                "modalities": [MODALITY_NAMES[modality] for modality in MODALITIES],
+                "legend": region_legend(),
+                "window": WINDOW_TEXT,
+            }
+        )
+
+    def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all slices of the ``patient`` that was asked for."""
+        return {"patient": asked["patient"], "shown": show_patient(self.store, asked["patient"])} if "patient" in asked else {}
+
+
+def slice_browser(store: Patients, patients: Sequence[str], most: int = MOST_CARRIED) -> SlicesPanel:
+    """Return a widget that shows the slices of ``patients``, from inferior to superior: T1, T1ce, T2, FLAIR, and truth over T1ce and FLAIR.
+
+    A page without a kernel has these patients and at most ``most`` slices of each, evenly spaced, the one with the most tumour among
+    them. A kernel brings every slice, and every other patient of ``store``.
     """
-    chosen = choose_slices(images, labels, most_frames)
-    frames = [to_png(draw_slice(images, labels, prediction, index), FRAME_COLOURS) for index in chosen]
-    shown = int(np.abs(chosen - largest_slice(labels)).argmin()) if labels is not None else len(chosen) // 2
-    stack = make_stack(frames, "Slices of one patient: four modalities, truth and prediction", "690px", shown)
-    slider = make_slider(len(frames), "slice", shown)
-    link_frames(slider, [stack])
-    live = _live_browser(images, labels, prediction, int(chosen[shown]))
-    show_when_alive(live, slider)
-    return widgets.VBox([slider, stack, _legend(prediction is not None), live])
+    return SlicesPanel(store, patients, most)
+
+
+def show_patient(store: Patients, patient: str, most: int | None = None) -> dict[str, Any]:
+    """Return sheets of a patient's slices (four modalities each) and labels, with the numbers of the slices."""
+    images, labels = store.images(patient), store.labels(patient)
+    chosen, crop = choose_slices(images, labels, most or len(images)), crop_to_brain(images)
+    regions = None if labels is None else label_sheet(labels[chosen], crop)
+    start = largest_slice(labels) if labels is not None else chosen[len(chosen) // 2]
+    return {
+        "grey": grey_sheet(images[chosen].reshape(-1, *images.shape[2:]), crop),
+        "regions": regions,
+        "slices": chosen.tolist(),
+        "of": len(images),
+        "start": int(np.abs(chosen - start).argmin()),
+    }
 
 
 def choose_slices(images: np.ndarray, labels: np.ndarray | None, most: int) -> np.ndarray:
@@ -50,60 +87,11 @@ def choose_slices(images: np.ndarray, labels: np.ndarray | None, most: int) -> n
     return chosen
 
 
-def draw_slice(
-    images: np.ndarray, labels: np.ndarray | None, prediction: np.ndarray | None, index: int, opacity: float = OPACITY
-) -> Picture.Image:
-    """Return one slice as a picture: T1, T1ce, T2, FLAIR, and truth and prediction in colour over FLAIR, in radiological orientation."""
-    tiles = [_tile(_grey(image), MODALITY_NAMES[modality]) for modality, image in zip(MODALITIES, images[index], strict=True)]
-    flair = _grey(images[index, MODALITIES.index("flair")]) * 0.7
-    for name, values in (("truth", labels), ("prediction", prediction)):
-        if values is not None:
-            tiles.append(_tile(_coloured(flair, values[index], opacity), name))
-    columns = 3 if len(tiles) > 4 else 2
-    rows = -(-len(tiles) // columns)
-    sheet = Picture.new("RGB", (columns * TILE + 2 * (columns - 1), rows * TILE + 2 * (rows - 1) + 22), "white")
-    for number, tile in enumerate(tiles):
-        sheet.paste(tile, (number % columns * (TILE + 2), number // columns * (TILE + 2)))
-    text = f"slice {index + 1} of {len(images)}, inferior to superior; window \N{MINUS SIGN}{-WINDOW[0]:g} to {WINDOW[1]:g} SD"
-    ImageDraw.Draw(sheet).text((2, sheet.height - 18), text, fill="#1F2933", font=type_face(12))
-    return sheet
+def patient_names(store: Patients) -> list[tuple[str, str]]:
+    """Return id and name of every patient; the name is grade and short id."""
+    return [(patient, f"{store.grade(patient) or ''} {short_id(patient)}".strip()) for patient in store.patients]
 
 
-def _live_browser(images: np.ndarray, labels: np.ndarray | None, prediction: np.ndarray | None, index: int) -> widgets.VBox:
-    number = widgets.IntSlider(index + 1, 1, len(images), description="every slice", layout=widgets.Layout(width="60%"))
-    opacity = widgets.FloatSlider(value=OPACITY, min=0, max=1, step=0.1, description="opacity")
-    image = Frame(to_png(draw_slice(images, labels, prediction, index)), "One slice of the patient", "690px")
-
-    def redraw(_: dict) -> None:
-        image.show(to_png(draw_slice(images, labels, prediction, number.value - 1, opacity.value)))
-
-    number.observe(redraw, names="value")
-    opacity.observe(redraw, names="value")
-    return widgets.VBox([number, opacity, image])
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    scaled = (image.astype(np.float32) - WINDOW[0]) / (WINDOW[1] - WINDOW[0])
-    return np.repeat(np.clip(scaled, 0, 1)[..., None], 3, axis=2)
-
-
-def _coloured(grey: np.ndarray, labels: np.ndarray, opacity: float) -> np.ndarray:
-    weight = opacity * (labels > 0)[..., None]
-    return grey * (1 - weight) + LABEL_RGB[labels] * weight
-
-
-def _tile(pixels: np.ndarray, name: str) -> Picture.Image:
-    tile = Picture.fromarray((255 * pixels).round().astype(np.uint8)).resize((TILE, TILE), Picture.Resampling.BILINEAR)
-    draw = ImageDraw.Draw(tile)
-    font = type_face(12)
-    draw.text((6, 4), name, fill="white", font=font)
-    draw.text((4, TILE // 2), "R", fill="white", font=font, anchor="lm")
-    draw.text((TILE - 4, TILE // 2), "L", fill="white", font=font, anchor="rm")
-    return tile
-
-
-def _legend(predicted: bool) -> widgets.HTML:
-    swatch = "<span style='display:inline-block;width:1em;height:1em;vertical-align:-.15em;background:{}'></span> {}"
-    regions = " &nbsp; ".join(swatch.format(REGION_COLOURS[name], name) for name in LABELS[1:])
-    notice = "<br>Predictions are for research only." if predicted else ""
-    return widgets.HTML(f"{regions} &nbsp; R, L: the patient's right and left{notice}")
+def region_legend() -> list[tuple[str, str]]:
+    """Return name and colour of each region that is a label, in their order (which a widget keeps of lists alone)."""
+    return [(name, REGION_COLOURS[name]) for name in LABELS[1:]]

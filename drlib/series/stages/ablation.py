@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from drlib.cohort.slices import SliceStore
 from drlib.radiomics.ablation import (
@@ -125,7 +126,7 @@ def _compare_regions(values: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _measure_locality(model: TrainedModel, store: SliceStore, tumours: Sequence[TumourCodes], background: int) -> pd.DataFrame:
     """Replace, in each patient, the token in the middle of the tumour, and return how much changes outside its cell."""
     rows = []
-    for tumour in (tumour for tumour in tumours if len(tumour.slices)):
+    for tumour in tqdm([tumour for tumour in tumours if len(tumour.slices)], desc="single tokens", unit="patient"):
         code_map, cell = tumour_token(model, store, tumour)
         one = torch.zeros_like(code_map, dtype=torch.bool)
         one[cell] = True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from drlib.artifacts import write_atomically, write_json
 from drlib.radiomics.fidelity import measure_fidelity, save_fidelity
@@ -154,7 +155,7 @@ def _grade(run: Run, folder: Path) -> None:
 def _cross_validate_all(run: Run, histograms: Histograms, grades: pd.Series) -> dict[str, GradingResult]:
     results = {}
     features = {name: table.loc[grades.index] for name, table in _features(run, histograms).items()}
-    for name, (table, kind, protocol) in MODELS.items():
+    for name, (table, kind, protocol) in tqdm(MODELS.items(), desc="grading", unit="model"):
         if not features[table].isna().any(axis=None):  # a user's cohort without true segmentations has no true volumes
             asked = run.profile.grading.model_copy(update={"permutations": _permutations(run, kind)})
             results[name] = cross_validate(features[table], grades, asked, run.seed, protocol, kind, n_jobs=-1)

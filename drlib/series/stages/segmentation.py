@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from tqdm import tqdm
 
 from drlib.artifacts import file_sha256
 from drlib.cohort.regions import REGIONS
@@ -16,6 +17,7 @@ from drlib.parallel import map_patients
 from drlib.segmentation.dice import dice_scores
 from drlib.segmentation.model import TrainedModel, load_model, shipped_model
 from drlib.segmentation.training import Validation, launch, train
+from drlib.series.progress import bars_in_notebooks
 from drlib.series.run import DEVICE, DEVICES, Run, project_root
 from drlib.series.stages.cohort import COHORT_SOURCES, open_cohort, region_volumes
 
@@ -110,22 +112,24 @@ def open_segmentation(run: Run) -> Segmentation:
 def _train(run: Run, folder: Path, fabric: "Fabric", memory_gib: float) -> None:
     store = open_cohort(run).segmentation
     held_out = len(store.patients) // N_VALIDATED_OF
-    train(
-        store,
-        run.profile,
-        folder,
-        ids=store.patients[held_out:],
-        validation=Validation(store, store.patients[:held_out]) if held_out else None,
-        fabric=fabric,
-        seed=run.seed,
-        memory_gib=memory_gib,
-    )
+    with bars_in_notebooks():
+        train(
+            store,
+            run.profile,
+            folder,
+            ids=store.patients[held_out:],
+            validation=Validation(store, store.patients[:held_out]) if held_out else None,
+            fabric=fabric,
+            seed=run.seed,
+            memory_gib=memory_gib,
+        )
 
 
 def _segment(run: Run, folder: Path) -> None:
     cohort, model = open_cohort(run), open_model(run)
     store = cohort.grading
-    found = dict(zip(store.patients, map_patients(_segment_patient, store.patients, model, store, n_jobs=1, ordered=True), strict=True))
+    work = map_patients(_segment_patient, store.patients, model, store, n_jobs=1, ordered=True)
+    found = dict(zip(store.patients, tqdm(work, desc="segmentation", total=len(store.patients), unit="patient"), strict=True))
     volumes = {patient: volumes for patient, (volumes, _) in found.items()}
     dice = {patient: dice for patient, (_, dice) in found.items() if dice is not None}
     pd.DataFrame.from_dict(dice, orient="index", columns=REGIONS).rename_axis("patient").to_csv(folder / "dice.csv")
