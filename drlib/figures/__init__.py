@@ -11,6 +11,7 @@ from drlib.figures.ablation import (
     plot_region_values,
     plot_responsible_regions,
 )
+from drlib.figures.atlas import plot_atlas
 from drlib.figures.cohort import compare_with_table_1, plot_patients, plot_volumes
 from drlib.figures.corrections import plot_codebook_steps, plot_ladder
 from drlib.figures.engine import plot_growth, plot_ratios, plot_roofline
@@ -45,6 +46,7 @@ __all__ = [
     "linked_verdicts",
     "plot_absorption",
     "plot_agreement",
+    "plot_atlas",
     "plot_calibration",
     "plot_codebook_steps",
     "plot_codewords_by_grade",

@@ -26,6 +26,8 @@ from drlib.series.workflow import Series, SeriesError
 PARAMETERS, INJECTED = "parameters", "injected-parameters"
 # Jupyter Book loads sphinx-thebe whether it is used or not: an error in the console of every page, and an address outside the site.
 _LIVE_CODE_SCRIPTS = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL)
+# Where a notebook finds the pictures of the codebook atlas; the site has copies of its own.
+_ATLAS_PICTURES = re.compile(r'(src=\\")[^"\\]*/atlas/(?=(patches|maps)/)')
 SHOWN_PARAMETERS = ("profile", "seed")  # the others are folders of whoever ran it
 
 
@@ -65,6 +67,7 @@ def stage_book(series: Series) -> Path:
     (site / "book" / "status.md").write_text(status_page(series), encoding="utf-8")
     (site / "book" / "_generated").mkdir()
     (site / "book" / "_generated" / "headline.md").write_text(headline(read_claims(series.run)), encoding="utf-8")
+    _stage_atlas(series, site / "book" / "_static" / "atlas")
     (site / "notebooks").mkdir()
     for name in series.chapters:
         notebook = tidy_notebook(nbformat.read(series.executed(name), as_version=4), series)
@@ -87,7 +90,15 @@ def tidy_notebook(notebook: nbformat.NotebookNode, series: Series) -> nbformat.N
     for folder in (series.root, series.run.folder.parent, Path.home()):
         quoted = json.dumps(str(folder))[1:-1]
         text = text.replace(quoted + "/", "").replace(quoted, ".")
-    return nbformat.reads(text, as_version=4)
+    return nbformat.reads(_ATLAS_PICTURES.sub(r"\1../_static/atlas/", text), as_version=4)
+
+
+def _stage_atlas(series: Series, folder: Path) -> None:
+    """Copy the table and the pictures of the codebook atlas; patches of patients who are not phantoms stay where they are."""
+    atlas = series.run.folder / "atlas"
+    if (atlas / MANIFEST).is_file():
+        hidden = ["tokens.csv", MANIFEST, *([] if series.run.is_phantom else ["patches"])]
+        shutil.copytree(atlas, folder, ignore=shutil.ignore_patterns(*hidden))
 
 
 def cohort_banner(series: Series) -> str:

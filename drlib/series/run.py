@@ -91,6 +91,7 @@ STAGE_CHAPTERS = {
     "grading": "05",
     "robustness": "06",
     "ablation": "07",
+    "atlas": "12",
 }
 
 

@@ -21,6 +21,7 @@ from drlib.series.findings.ablation import (
     token_reach,
     top_share,
 )
+from drlib.series.findings.atlas import atlas_numbers, responsible_cards, tissue_table
 from drlib.series.findings.grading import (
     calibration_table,
     conventions_table,
@@ -60,6 +61,7 @@ __all__ = [
     "ablation_claims",
     "call_leading",
     "absorption_table",
+    "atlas_numbers",
     "calibration_table",
     "captum_table",
     "control_table",
@@ -90,6 +92,7 @@ __all__ = [
     "ratio_intervals",
     "region_means",
     "region_tests",
+    "responsible_cards",
     "responsible_choice",
     "responsible_tests",
     "robustness_claims",
@@ -101,6 +104,7 @@ __all__ = [
     "summarise_dice",
     "summarise_ratios",
     "summarise_scanners",
+    "tissue_table",
     "token_reach",
     "top_share",
 ]

@@ -5,6 +5,7 @@ A notebook calls a function here and shows what comes back. A stage is made agai
 """
 
 from drlib.series.stages.ablation import Ablation, ablate_codewords, tumour_token
+from drlib.series.stages.atlas import make_atlas, open_atlas
 from drlib.series.stages.cohort import Cohort, make_phantoms, open_cohort, prepare_cohort, region_volumes
 from drlib.series.stages.grading import MODELS, Grading, grade_patients, open_grading
 from drlib.series.stages.histograms import Histograms, count_histograms, open_histograms
@@ -22,7 +23,9 @@ __all__ = [
     "ablate_codewords",
     "count_histograms",
     "grade_patients",
+    "make_atlas",
     "make_phantoms",
+    "open_atlas",
     "open_cohort",
     "open_grading",
     "open_histograms",
