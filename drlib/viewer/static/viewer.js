@@ -308,8 +308,10 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       this.controls = make("div", { class: "mri-controls" }, ...this.makeControls());
       this.announcement = make("p", { class: "mri-hidden", "aria-live": "polite" });
       this.status = make("p", { class: "mri-status", role: "status" });
-      const keys = make("p", { class: "mri-keys", id: `${this.id}-keys` }, "Click the picture, then turn slices with the wheel. Keys: Page Up and Page Down slice, "
-        + "arrows crosshair, 1 to 4 modality, O overlay, V planes.");
+      const keys = make("p", { class: "mri-keys", id: `${this.id}-keys` },
+        make("span", { class: "mri-keys-mouse" }, "Click the picture, then turn slices with the wheel. Keys: Page Up and Page Down slice, arrows crosshair, "
+          + "1 to 4 modality, O overlay, V planes."),
+        make("span", { class: "mri-keys-touch" }, "Tap the picture to move the crosshair; the slider turns slices."));
       body.append(make("div", { class: "mri-left" }, pictures, this.makeSlice(), this.status, keys), this.controls);
       this.element.querySelectorAll(".mri-still, .mri-fallback").forEach((old) => old.remove());
       this.element.prepend(body, this.announcement);
