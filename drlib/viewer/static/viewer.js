@@ -239,6 +239,13 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       const across = Math.max(...this.viewer.grid.shape.slice(0, 2)) * (state.planes ? 2 : 1); // voxels, about
       this.nv.opts.crosshairWidth = (1.5 * across) / this.canvas.clientWidth; // 1.5 pixels, in voxels
       this.nv.updateGLVolume();
+      if (overlay && overlay.colormapLabel) {
+        // Labels and codes have no values in between: their voxels are shown as they are, over an image that is interpolated.
+        this.nv.opts.isNearestInterpolation = true;
+        this.nv.updateInterpolation(1);
+        this.nv.opts.isNearestInterpolation = false;
+        this.nv.drawScene();
+      }
       this.canvas.hidden = false;
     }
 
