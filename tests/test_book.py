@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import string
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from project import ROOT, contents, copy_project, pages
 
 from drlib.artifacts import open_stage
 from drlib.series.book import build_book, cohort_banner
@@ -18,40 +18,12 @@ from drlib.series.reporting import CHECKLISTS, card_page, checklist_page, descri
 from drlib.series.staging import tidy_notebook
 from drlib.series.workflow import Series, SeriesError, run_series
 
-ROOT = Path(__file__).parents[1]
 CLAIMS = {
     *(f"dice_{region}" for region in ("NET", "ED", "ET", "TC", "WT")),
     *("grading_accuracy", "grading_auc", "volume_baseline_accuracy", "difference_ratio_scale_1.0", "difference_ratio_shift_1.0"),
     *("n_responsible_LGG", "n_responsible_HGG", "hgg_region_top", "lgg_region_top"),
     *("null_auc", "null_discovery_rate", "planted_ET", "planted_NET", "planted_ED", "planted_texture"),
 }
-
-
-def copy_project(to: Path) -> Path:
-    for folder in ("book", "notebooks"):
-        shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    for file in ("_config.yml", "_toc.yml", "CITATION.cff"):
-        shutil.copy(ROOT / file, to)
-    return to
-
-
-@pytest.fixture(scope="session")
-def series(tmp_path_factory) -> Series:
-    """The project copied elsewhere and executed there."""
-    series = Series(copy_project(tmp_path_factory.mktemp("project")), "smoke")
-    failed = [outcome.name for outcome in run_series(series) if outcome.state != "executed"]
-    assert not failed, f"not executed: {failed}"
-    return series
-
-
-@pytest.fixture(scope="session")
-def site(series) -> Path:
-    """The folder of the built site."""
-    return build_book(series).parent
-
-
-def pages(site: Path) -> list[Path]:
-    return [page for folder in ("book", "notebooks") for page in sorted((site / folder).glob("*.html"))]
 
 
 @pytest.mark.slow
@@ -82,8 +54,7 @@ def test_every_claim_leads_to_the_section_that_shows_it(series, site):
 @pytest.mark.slow
 def test_book_builds_strictly_and_every_page_of_the_contents_is_there(series, site):
     assert (site / "index.html").is_file()
-    contents = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
-    assert {str(page.relative_to(site).with_suffix("")) for page in pages(site)} >= set(contents)
+    assert {str(page.relative_to(site)) for page in pages(site)} >= set(contents())
 
 
 @pytest.mark.slow
@@ -224,8 +195,8 @@ def test_facts_of_a_run_answer_every_question_of_the_checklists(series):
 def test_the_same_results_read_differently_as_a_users_cohort(series, tmp_path):
     own = read_facts(replace(series.run, data_dir=tmp_path / "clinic"))
     assert "own" in own.flags and "phantom" not in own.flags and own.values["cohort"] == "clinic"
-    pages = [checklist_page(checklist, own)._repr_html_() for checklist in CHECKLISTS.values()]
-    assert all("yours to state" in page and "simulated" not in page for page in pages)
+    shown = [checklist_page(checklist, own)._repr_html_() for checklist in CHECKLISTS.values()]
+    assert all("yours to state" in page and "simulated" not in page for page in shown)
     assert "clinic, supplied by the user" in card_page(describe_model(own))._repr_html_()
 
 
