@@ -643,7 +643,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
         const most = 255 * this.loaded[overlay].slope;
         const jump = make("button", { type: "button", class: "mri-jump", onclick: () => this.moveTo(this.entry.starts[overlay]) }, "Go to where it is strongest");
         if (this.entry.starts[overlay]) parts.push(`${OVERLAYS[overlay]}: 0`, bar, `${most.toFixed(1)} (L1 change of the logits)`, jump);
-        else parts.push(`${OVERLAYS[overlay]}: none in this patient, who has none of its codewords`);
+        else parts.push(`${OVERLAYS[overlay]}: nowhere in this patient, who has none of its codewords`);
       }
       pane.legend.replaceChildren(...parts);
     }
