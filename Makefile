@@ -40,7 +40,7 @@ smoke:
 	@$(MAKE) --no-print-directory book PROFILE=smoke
 
 test: .venv/ready
-	@echo "Tests, about 18 minutes on 2 cores; the slowest execute every notebook and build the book"
+	@echo "Tests, about 18 minutes on 2 cores; the slowest execute every notebook, build the book and open both in Chromium, if there is one"
 	$(BIN)/python -m pytest
 
 lab: .venv/ready

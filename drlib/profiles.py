@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from drlib.errors import DeepRadiomicsError
+from drlib.errors import DeepRadiomicsError, did_you_mean
 
 PROFILE_NAMES = ("smoke", "demo", "paper")
 
@@ -276,13 +276,16 @@ def load_profile(text: str) -> Profile:
     """
     base, *switches = str(text).split("+")
     if base not in PROFILES:
-        raise ProfileError(f"unknown profile {base!r}; there are {', '.join(PROFILE_NAMES)} (switches follow behind '+')")
+        there = f"there are {', '.join(PROFILE_NAMES)} (switches follow behind '+')"
+        raise ProfileError(f"unknown profile {base!r}; {there}.{did_you_mean(base, PROFILE_NAMES)}")
     content = {"robustness": {}} | {section: dict(fields) for section, fields in PROFILES[base].items()}
     for switch in switches:
         for path, value in _switch_values(switch).items():
             section, field = path.split(".")
             if section not in content:
-                raise ProfileError(f"unknown section {section!r} in switch {switch!r}; there are {', '.join(content)}")
+                raise ProfileError(
+                    f"unknown section {section!r} in switch {switch!r}; there are {', '.join(content)}.{did_you_mean(section, content)}"
+                )
             content[section][field] = value
     try:
         return Profile(name=text, **content)
@@ -296,7 +299,8 @@ def _switch_values(switch: str) -> dict[str, Any]:
         return SWITCHES[switch]
     path, equals, value = switch.partition("=")
     if not equals or path.count(".") != 1:
-        raise ProfileError(f"unknown switch {switch!r}; there are {', '.join(SWITCHES)}, or section.field=value")
+        there = f"there are {', '.join(SWITCHES)}, or section.field=value"
+        raise ProfileError(f"unknown switch {switch!r}; {there}.{did_you_mean(switch, SWITCHES)}")
     try:
         return {path: json.loads(value)}
     except json.JSONDecodeError:

@@ -36,9 +36,10 @@ from drlib.radiomics.atlas import (
     survey_tokens,
 )
 from drlib.radiomics.classifier import fit_classifier
-from drlib.series.book import _stage_atlas, tidy_notebook
+from drlib.series.images import place_images, stage_images
 from drlib.series.workflow import Series
 from drlib.viewer import codebook_atlas
+from drlib.viewer.atlas import leave_patches_out
 
 
 def test_pixels_under_a_codeword_are_outside_brain_or_tumour():
@@ -222,9 +223,12 @@ def test_cards_come_responsible_first_with_ids_alt_texts_and_lazy_pictures(atlas
     assert all(image["alt"] and image["loading"] == "lazy" for image in cards.images) and len(cards.images) == 2 * len(cards.articles)
 
 
-def test_cards_without_patches_say_so_and_show_none(atlas):
-    text = codebook_atlas(atlas, show_patches=False).data
-    assert "patches/" not in text and "left out" in text and "maps/" in text
+def test_page_without_patches_says_so_and_keeps_the_rest(atlas):
+    text = codebook_atlas(atlas).data
+    left = leave_patches_out(text)
+    assert "patches/" in text and "patches/" not in left and "left out" in left
+    assert left.count("maps/") == text.count("maps/") and Cards(left).ids == Cards(text).ids
+    assert leave_patches_out("<p>another page</p>") == "<p>another page</p>"
 
 
 def test_hostile_words_in_the_table_stay_text(atlas):
@@ -234,16 +238,16 @@ def test_hostile_words_in_the_table_stay_text(atlas):
     assert "script" not in cards.tags and cards.articles[0]["data-tissue"] == hostile
 
 
-def test_overview_says_in_its_title_how_many_codewords_lie_on_tumour(atlas):
+def test_overview_says_in_its_caption_how_many_codewords_lie_on_tumour(atlas):
     tumour = atlas.table["tissue"].isin(["NET", "ED", "ET"]).sum()
-    assert plot_atlas(atlas.table, 4).axes[0].get_title(loc="left").startswith(f"{tumour} of {len(atlas.table)} codewords")
+    assert plot_atlas(atlas.table, 4).words.finding.startswith(f"{tumour} of {len(atlas.table)} codewords")
 
 
 def test_site_has_its_own_copies_of_the_pictures(tmp_path):
     html = '<img src="results/demo-1/atlas/maps/codeword-001.png"><a href="results/demo-1/atlas/maps/">as it is</a>'
     output = nbformat.v4.new_output("display_data", {"text/html": html})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
-    tidied = tidy_notebook(notebook, Series(tmp_path, "smoke")).cells[0].outputs[0]["data"]["text/html"]
+    tidied = place_images(notebook, Series(tmp_path, "smoke"), False).cells[0].outputs[0]["data"]["text/html"]
     assert re.findall(r'(?:src|href)="(.*?)"', tidied) == ["../_static/atlas/maps/codeword-001.png", "results/demo-1/atlas/maps/"]
 
 
@@ -255,7 +259,7 @@ def test_patches_of_patients_who_are_no_phantoms_are_not_published(tmp_path, is_
         (atlas / name).write_text(name)
     (atlas / "manifest.json").write_text(json.dumps({}))
     series = SimpleNamespace(run=SimpleNamespace(folder=tmp_path / "run", is_phantom=is_phantom))
-    _stage_atlas(series, tmp_path / "site")
-    published = {str(path.relative_to(tmp_path / "site")) for path in (tmp_path / "site").rglob("*.*")}
+    stage_images(series, tmp_path / "site", publish_images=False)
+    published = {str(path.relative_to(tmp_path / "site" / "atlas")) for path in (tmp_path / "site").rglob("*.*")}
     due = {"maps/codeword-001.png", "codewords.csv"} | ({"patches/codeword-001.png"} if is_phantom else set())
     assert published == due

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import string
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,46 +10,20 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from project import ROOT, contents, copy_project, pages
 
 from drlib.artifacts import open_stage
-from drlib.series.book import build_book, cohort_banner, tidy_notebook
+from drlib.series.book import build_book, cohort_banner
 from drlib.series.reporting import CHECKLISTS, card_page, checklist_page, describe_model, read_facts, write_model_card
+from drlib.series.staging import tidy_notebook
 from drlib.series.workflow import Series, SeriesError, run_series
 
-ROOT = Path(__file__).parents[1]
 CLAIMS = {
     *(f"dice_{region}" for region in ("NET", "ED", "ET", "TC", "WT")),
     *("grading_accuracy", "grading_auc", "volume_baseline_accuracy", "difference_ratio_scale_1.0", "difference_ratio_shift_1.0"),
     *("n_responsible_LGG", "n_responsible_HGG", "hgg_region_top", "lgg_region_top"),
     *("null_auc", "null_discovery_rate", "planted_ET", "planted_NET", "planted_ED", "planted_texture"),
 }
-
-
-def copy_project(to: Path) -> Path:
-    for folder in ("book", "notebooks"):
-        shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    for file in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / file, to)
-    return to
-
-
-@pytest.fixture(scope="session")
-def series(tmp_path_factory) -> Series:
-    """The project copied elsewhere and executed there."""
-    series = Series(copy_project(tmp_path_factory.mktemp("project")), "smoke")
-    failed = [outcome.name for outcome in run_series(series) if outcome.state != "executed"]
-    assert not failed, f"not executed: {failed}"
-    return series
-
-
-@pytest.fixture(scope="session")
-def site(series) -> Path:
-    """The folder of the built site."""
-    return build_book(series).parent
-
-
-def pages(site: Path) -> list[Path]:
-    return [page for folder in ("book", "notebooks") for page in sorted((site / folder).glob("*.html"))]
 
 
 @pytest.mark.slow
@@ -81,8 +54,7 @@ def test_every_claim_leads_to_the_section_that_shows_it(series, site):
 @pytest.mark.slow
 def test_book_builds_strictly_and_every_page_of_the_contents_is_there(series, site):
     assert (site / "index.html").is_file()
-    contents = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
-    assert {str(page.relative_to(site).with_suffix("")) for page in pages(site)} >= set(contents)
+    assert {str(page.relative_to(site)) for page in pages(site)} >= set(contents())
 
 
 @pytest.mark.slow
@@ -142,6 +114,44 @@ def test_figures_have_words_for_those_who_cannot_see_them(site):
             assert re.search(r'alt="[^"]+', image), f"{page.name}: {image[:120]}"
 
 
+@pytest.mark.slow
+def test_every_figure_of_a_chapter_has_a_caption_with_a_finding_and_its_svg_and_png(series, site):
+    for name in series.chapters:
+        page = (site / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+        drawn = sum("figures.plot_" in cell.source for cell in nbformat.read(series.notebook(name), as_version=4).cells)
+        found = re.findall(r'<figure.*?id="([\w-]+)">.*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)
+        assert len(found) >= drawn, name
+        for figure, caption in found:
+            assert "<strong>" in caption, figure
+            for kind in ("svg", "png"):
+                assert (site / "_images" / f"{figure}.{kind}").stat().st_size > 1000, figure
+
+
+@pytest.mark.slow
+def test_every_table_has_its_csv_and_every_page_its_cite_button(site):
+    for page in pages(site):
+        text = page.read_text(encoding="utf-8")
+        article = text[text.index("<article") : text.rindex("</article>")]
+        offered = re.findall(r'href="\.\./_tables/([\w.]+)" download', article)
+        assert len(offered) == len(re.findall(r"<table", article)) - (page.stem == "status"), page
+        assert all((site / "_tables" / name).stat().st_size for name in offered), page
+        assert "@software{deep_radiomics" in text and "@article{kobayashi2021" in text and 'data-opens="dr-cite-dialog"' in text, page
+
+
+@pytest.mark.slow
+def test_the_first_page_shows_a_picture_of_this_run_and_the_headline_in_cards(site):
+    page = (site / "book" / "intro.html").read_text(encoding="utf-8")
+    assert 'src="../_images/fig-front.svg"' in page and page.count('class="dr-card"') >= 5
+
+
+@pytest.mark.slow
+def test_the_site_is_light_and_a_notebook_is_offered_as_it_is_to_be_run(series, site):
+    weight = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    assert weight < 45e6, f"{weight / 1e6:.0f} MB"
+    for name in series.chapters:
+        assert (site / "_sources" / "notebooks" / f"{name}.ipynb").read_bytes() == series.notebook(name).read_bytes()
+
+
 def test_book_of_a_series_that_is_not_executed_says_what_to_do(tmp_path):
     with pytest.raises(SeriesError, match="not executed yet: 01_cohort.*drlib run --profile smoke"):
         build_book(Series(copy_project(tmp_path), "smoke"))
@@ -163,9 +173,9 @@ def test_readers_see_the_parameters_that_were_used_and_no_folders(tmp_path):
 def test_vendored_scripts_are_those_that_are_documented():
     import hashlib
 
-    vendor = ROOT / "book" / "_static" / "vendor"
+    vendor, package = ROOT / "book" / "_static" / "vendor", ROOT / "drlib" / "viewer" / "static" / "vendor"
     readme = (vendor / "README.md").read_text()
-    for script in vendor.rglob("*.js"):
+    for script in [*vendor.rglob("*.js"), *package.rglob("*.js")]:
         assert hashlib.sha256(script.read_bytes()).hexdigest() in readme, f"{script} is not in the table of {vendor}/README.md"
         assert any(script.parent.glob("LICENSE*")), f"{script} has no licence beside it"
 
@@ -185,8 +195,8 @@ def test_facts_of_a_run_answer_every_question_of_the_checklists(series):
 def test_the_same_results_read_differently_as_a_users_cohort(series, tmp_path):
     own = read_facts(replace(series.run, data_dir=tmp_path / "clinic"))
     assert "own" in own.flags and "phantom" not in own.flags and own.values["cohort"] == "clinic"
-    pages = [checklist_page(checklist, own)._repr_html_() for checklist in CHECKLISTS.values()]
-    assert all("yours to state" in page and "simulated" not in page for page in pages)
+    shown = [checklist_page(checklist, own)._repr_html_() for checklist in CHECKLISTS.values()]
+    assert all("yours to state" in page and "simulated" not in page for page in shown)
     assert "clinic, supplied by the user" in card_page(describe_model(own))._repr_html_()
 
 

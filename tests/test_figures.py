@@ -1,7 +1,10 @@
 """Figures: facts that a reader relies on without looking twice."""
 
+import base64
 import functools
+import html
 import itertools
+import re
 
 import matplotlib
 import numpy as np
@@ -12,7 +15,7 @@ from matplotlib.colors import to_rgb
 from sklearn.metrics import roc_curve
 
 from drlib import figures
-from drlib.figures import images, quantizer, style
+from drlib.figures import images, quantizer, style, vector, words
 from drlib.figures.ablation import standardise, stars
 from drlib.figures.grading import binomial_interval, confusion_counts, mean_roc
 from drlib.figures.segmentation import codeword_colours
@@ -212,6 +215,7 @@ def make_all(random):
         "overview": lambda: figures.plot_overview(
             panels[0], codes[0], random.normal(size=(64, 16)), counts.iloc[0], 0.8, maps[0]["HGG"], 3
         ),
+        "front": lambda: figures.plot_front(panels[0], codes[0], random.normal(size=(64, 16)), maps[0]["HGG"], 0.8, 3),
         "patients": lambda: figures.plot_patients(panels),
         "volumes": lambda: figures.plot_volumes(make_volumes(random, grades)),
         "quantizer": lambda: figures.plot_quantizer(latents, codebook, codebook + 0.3 * random.normal(size=codebook.shape)),
@@ -260,6 +264,7 @@ def make_all(random):
 
 IMAGE_FIGURES = {
     "overview",
+    "front",
     "patients",
     "models",
     "differences",
@@ -284,12 +289,79 @@ def test_every_figure_draws_without_a_warning_and_leaves_the_session_as_it_was(r
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_every_axis_of_a_graph_says_what_it_shows_and_in_which_unit(random):
+@pytest.fixture(scope="module")
+def drawn():
+    """One of every figure, drawn once for the tests that only look."""
+    return {name: plot() for name, plot in make_all(np.random.default_rng(0)).items()}
+
+
+def test_every_figure_comes_with_a_finding_a_way_to_read_it_and_an_alternative_text(drawn):
+    for name, figure in drawn.items():
+        finding, reading, alt = figure.words
+        assert re.search(r"\d|no |nothing", finding, re.IGNORECASE) and finding.endswith("."), (name, finding)
+        assert len(reading) > 60 and 30 < len(alt) < 400 and "nan" not in f"{finding} {reading}", (name, reading, alt)
+
+
+def test_a_caption_holds_the_numbers_of_the_results_that_are_drawn(random):
+    grades, result, dice = make_grades(), make_result(), pd.DataFrame({region: [0.5, 0.6] for region in REGIONS}).assign(WT=[0.7, 0.9])
+    models = make_models({"codewords": result})
+    area = models.loc["codewords", ["auc", "auc_low", "auc_high"]]
+    assert (
+        "AUC of the codewords {:.2f} [{:.2f}, {:.2f}].".format(*area)
+        == figures.plot_roc(result.probabilities, grades, models).words.finding
+    )
+    assert figures.plot_dice(dice).words.finding.startswith("Mean Dice from 0.55 (NET) to 0.80 (WT)")
+    shares = pd.DataFrame({"normalisation": ["live"] * 3 + ["frozen"] * 3, "share_outside": [0.9, 0.92, 0.99, 0.4, 0.5, 0.6]})
+    finding = figures.plot_locality(np.ones((64, 64)), (4, 2), 8, shares).words.finding
+    assert finding.startswith("92 % of the change (live) and 50 % of the change (frozen)")
+    claims = figures.plot_verdict(make_claims()).words.finding
+    assert "Of 5 claims" in claims and "2 \N{CHECK MARK} holds" in claims
+
+
+def test_a_notebook_gets_the_figure_in_three_forms_with_its_words(random):
+    figure = figures.plot_dice(pd.DataFrame(random.beta(6, 2, (9, 5)), columns=REGIONS))
+    data, metadata = figure._repr_mimebundle_()
+    assert metadata["drlib"] == figure.words._asdict()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG") and data["image/svg+xml"].startswith("<svg")
+    assert html.escape(figure.words.alt) in data["text/html"] and html.escape(figure.words.finding) in data["text/html"]
+
+
+def test_numbers_in_words_have_a_true_minus_and_no_negative_zero():
+    assert [words.say(-0.001), words.say(-0.31, sign=True), words.say(0.004, sign=True), words.say(np.nan)] == [
+        "0.00",
+        "−0.31",
+        "0.00",
+        "–",
+    ]
+    assert words.say_interval(0.1, -0.2, 0.4) == "0.10 [−0.20, 0.40]" and words.say_interval(0.1, np.nan, np.nan) == "0.10"
+    assert [words.say_list([]), words.say_list("a"), words.say_list("abc")] == ["none", "a", "a, b and c"]
+
+
+def test_in_the_dark_every_colour_of_a_figure_stands_out_and_scans_keep_their_grey_levels(random):
+    for colour in (*style.REGION_COLOURS.values(), *style.GRADE_COLOURS.values(), style.INK, style.QUIET, "#0b4f8a", "#b3261e", "#000000"):
+        assert vector.contrast(vector.dark(colour), vector.DARK_GROUND) >= 4.4, colour
+    assert vector.dark("#ffffff") == vector.DARK_GROUND
+    svg = vector.figure_svg(figures.plot_patients([make_panel(random)]))
+    kept = [text for text, is_kept in vector._split_kept(svg) if is_kept]
+    assert len(kept) > 5 and not any("class=" in text for text in kept)  # R and L, scale bars
+    assert "svg:target{" in svg and "--cffffff:#14181e" in svg
+
+
+def test_a_difference_of_nothing_has_no_sign_and_a_rate_no_bar_beyond_one(random):
+    table = pd.DataFrame([("a", "auc", -0.001, -0.1, 0.1)], columns=["model", "metric", "difference", "low", "high"])
+    texts = [text.get_text() for text in figures.plot_differences(table, ("auc",)).axes[0].texts]
+    assert texts == ["0.00"]
+    performance = make_robustness(random)[1].assign(value=0.98, spread=0.1)
+    for ax in figures.plot_performance(performance).axes:
+        ends = np.concatenate([segment[:, 1] for bars in ax.collections for segment in bars.get_segments()])
+        assert ends.max() <= 1 + 1e-9 and ends.min() < 0.9
+
+
+def test_every_axis_of_a_graph_says_what_it_shows_and_in_which_unit(drawn):
     unit = ("(", "rank", "count", "region", "codeword", "epoch", "normalisation", "−log", "L1 change")
-    for name, plot in make_all(random).items():
+    for name, figure in drawn.items():
         if name in IMAGE_FIGURES:
             continue
-        figure = plot()
         labels = [figure.axes[-1].get_xlabel(), figure.axes[0].get_ylabel()]
         assert all(any(word in label for word in unit) for label in labels), (name, labels)
 

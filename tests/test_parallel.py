@@ -301,7 +301,7 @@ def test_the_command_line_takes_the_scheduler(address, cohort):
     command = [sys.executable, "-m", "drlib.series.cli", "check", cohort.name, "--json", "--scheduler", address]
     done = subprocess.run(command, cwd=cohort.parent, capture_output=True, text=True, check=False)  # relative: the workers are elsewhere
     assert done.returncode == 0, done.stderr
-    assert all(patient["ok"] for patient in json.loads(done.stdout)["patients"])
+    assert all(patient["ok"] for patient in json.loads(done.stdout)["answer"]["patients"])
 
 
 def test_a_lost_scheduler_is_a_typed_error(cluster):  # the last test: it takes the scheduler of the others away

@@ -28,7 +28,7 @@ from drlib.figures.grading import (
 from drlib.figures.histograms import plot_codewords_by_grade, plot_histograms
 from drlib.figures.images import Panel, largest_slice, tumour_panel
 from drlib.figures.known_truth import plot_leaks, plot_null, plot_planted, plot_power
-from drlib.figures.overview import plot_overview
+from drlib.figures.overview import plot_front, plot_overview
 from drlib.figures.quantizer import plot_loss_arrows, plot_quantizer, plot_quantizer_steps, plot_usage
 from drlib.figures.reporting import plot_tally
 from drlib.figures.responsible import plot_responsible, plot_screening, plot_selection
@@ -59,6 +59,7 @@ __all__ = [
     "plot_each_codeword",
     "plot_effect_tests",
     "plot_false_discoveries",
+    "plot_front",
     "plot_frozen",
     "plot_growth",
     "plot_histograms",

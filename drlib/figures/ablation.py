@@ -22,11 +22,13 @@ from drlib.figures.style import (
     QUIET,
     REGION_COLOURS,
     WIDTH_IN,
+    describe,
     grade_label,
     grid_lines,
     new_figure,
     styled,
 )
+from drlib.figures.words import Words, say, say_count, say_list
 from drlib.seeds import generator
 
 MAP_COLOURS = "RdYlBu_r"  # red high and blue low as in the paper, readable without colour vision
@@ -90,7 +92,7 @@ def plot_responsible_regions(cases: Sequence[AblationCase]) -> Figure:
     )
     bar.set_label("L1 change of the logits\n(SD of this patient's two maps)", fontsize=8)
     picture_legend(figure)
-    return figure
+    return describe(figure, _region_map_words(cases))
 
 
 @styled
@@ -117,7 +119,7 @@ def plot_region_values(values: pd.DataFrame, tests: pd.DataFrame | None = None, 
             ax.text(0.5, 0.5, "no responsible codeword", transform=ax.transAxes, ha="center")
         grid_lines(ax)
     axes[0].set_ylabel(VALUE_NAMES[value])
-    return figure
+    return describe(figure, _region_value_words(values, value, p))
 
 
 @styled
@@ -141,7 +143,7 @@ def plot_each_codeword(means: pd.DataFrame) -> Figure:
             ax.remove()
         row[0].set_ylabel("L1 change of the\nlogits per voxel")
         row[0].set_ylim(bottom=0)
-    return figure
+    return describe(figure, _each_words(means))
 
 
 @styled
@@ -178,7 +180,7 @@ def plot_controls(sets: pd.DataFrame) -> Figure:
         for grade in dict.fromkeys(grade for grade, _ in groups)
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
-    return figure
+    return describe(figure, _control_words(sets))
 
 
 @styled
@@ -204,7 +206,7 @@ def plot_overlap(changes: pd.DataFrame) -> Figure:
         )
         grid_lines(ax)
     axes[0].set_ylabel("L1 change of the logits,\nmean over the tumour's voxels")
-    return figure
+    return describe(figure, _overlap_words(changes))
 
 
 @styled
@@ -226,7 +228,7 @@ def plot_frozen(cases: Sequence[FrozenCase]) -> Figure:
         figure.colorbar(shown, ax=list(row[1:]), shrink=0.85, label="L1 change (logits)")
     name_columns(axes, ["T1ce, replaced tokens", "normalisation live", "normalisation frozen"])
     name_rows(axes, [case.panel.title for case in cases])
-    return figure
+    return describe(figure, _frozen_words(cases))
 
 
 @styled
@@ -250,7 +252,7 @@ def plot_locality(change: np.ndarray, cell: tuple[int, int], stride: int, shares
         axes[0].set_title("one latent position", loc="center", fontsize=9.5)
     _draw_change(figure, axes[-2], change, cell, stride)
     _draw_shares(axes[-1], shares)
-    return figure
+    return describe(figure, _locality_words(shares))
 
 
 def stars(p: float) -> str:
@@ -365,3 +367,110 @@ def _draw_shares(ax: Axes, shares: pd.DataFrame) -> None:
     ax.set_yticks(range(len(variants)), [f"normalisation\n{variant}" for variant in variants])
     ax.set(xlabel="share of the L1 change outside\nthe position's own cell (%)", xlim=(0, 100), ylim=(-0.6, len(variants) - 0.4))
     grid_lines(ax, "x")
+
+
+def _region_map_words(cases: Sequence[AblationCase]) -> Words:
+    told = []
+    for grade in GRADES[::-1]:
+        maps = [(case.maps[grade], case.panel.labels > 0) for case in cases]
+        inside = sum(bool(m.any() and truth.any() and m[truth].mean() > m[~truth].mean()) for m, truth in maps)
+        flat = sum(not m.any() for m, _ in maps)
+        told.append(f"{grade} codewords in {inside} of {len(cases)} slices" + (f" (flat: {flat})" if flat else ""))
+    figure = {("HGG",): "5", ("LGG",): "6"}.get(tuple({case.panel.grade for case in cases}), "5 and 6")
+    return Words(
+        f"Replacing changes the logits more inside the true tumour than outside: {say_list(told)}.",
+        f"Counterpart of Figure {figure} of the paper. Of each patient the slice that holds most of the grade's responsible codewords, "
+        "with tumour; patients at equal steps of tumour volume. Maps are standardised for each patient, both together; black outline: "
+        "the true tumour. A flat map: none of that grade's codewords occurs in the slice.",
+        f"{len(cases)} rows of patients: T1ce, FLAIR, true and predicted regions, and two maps in blue to red around the outlined tumour.",
+    )
+
+
+def _region_value_words(values: pd.DataFrame, value: str, p: str) -> Words:
+    told = []
+    for grade in GRADES[::-1]:
+        means = values[values["responsible_for"] == grade].groupby("region")[value].mean().dropna()
+        told.append(
+            f"{grade} codewords change {means.idxmax()} most (mean {say(means.max())})"
+            if len(means)
+            else f"no {grade} codeword is responsible"
+        )
+    n = values["patient"].nunique()
+    test = "paired Wilcoxon tests with Holm's correction" if p.startswith("wilcoxon") else "Dunn's tests, as in the paper"
+    what = "mean over the region's voxels" if value == "mean" else "sum over the region, as in the paper: a large region collects more"
+    return Words(
+        f"{say_list(told)}.",
+        f"L1 change of the logits, {what}; {n} patients, a point each. Box: quartiles and median; whiskers: 1.5 interquartile ranges; "
+        f"cross: mean. Brackets: {test} (* p < .05, ** < .01, *** < .001, **** < .0001); a pair without bracket is not significant. "
+        "Counterpart of Figure 7 of the paper.",
+        "Two panels of box plots, HGG and LGG responsible regions, for NET, ED and ET, with brackets over pairs that differ.",
+    )
+
+
+def _each_words(means: pd.DataFrame) -> Words:
+    told = []
+    for grade, table in means.groupby("responsible_for", sort=False):
+        alone = table[table["codeword"].notna()].dropna(subset="mean")
+        top = alone.loc[alone.groupby("codeword")["mean"].idxmax(), "region"].value_counts()
+        told.append(f"{grade}: {say_list(f'{n} change {region} most' for region, n in top.items())}")
+    return Words(
+        f"Codewords one by one, {'; '.join(told)}." if told else "There is no responsible codeword.",
+        "All responsible codewords of a grade together (where there are several) and each alone. Points: means over patients; bars: 95 % "
+        "bootstrap intervals. Panels of a row share their scale.",
+        "A row of panels per grade; in each the change in NET, ED and ET as a point with its interval.",
+    )
+
+
+def _control_words(sets: pd.DataFrame) -> Words:
+    told = []
+    for (grade, matched), table in sets.groupby(["responsible_for", "matched"], sort=False):
+        own, controls = table.loc[table["set"] == 0, "contrast"].iloc[0], table.loc[table["set"] > 0, "contrast"]
+        told.append(f"{grade}, {matched}: above {(controls < own).sum()} of {len(controls)}")
+    return Words(
+        f"Contrast of the region that the paper names, responsible set among random ones: {'; '.join(told)}.",
+        "A grey point is a random set of codewords as frequent as the responsible ones. Contrast: how far ET (HGG) or NET (LGG) stands "
+        "above the two others (0: level, 3: all of the change).",
+        "Three panels, a row per way of matching: clouds of grey points with one coloured mark for the responsible set.",
+    )
+
+
+def _overlap_words(changes: pd.DataFrame) -> Words:
+    told = []
+    for replaced in GRADES[::-1]:
+        medians = changes[changes["responsible_for"] == replaced].groupby("grade")["change"].median()
+        if len(medians):
+            told.append(
+                f"{replaced} codewords {say_list(f'{say(medians[grade])} in {grade}' for grade in GRADES[::-1] if grade in medians)}"
+            )
+    return Words(
+        f"Median change in the tumour when the codewords of a grade are replaced: {'; '.join(told)} patients."
+        if told
+        else "Nothing is replaced.",
+        f"A point is one of {changes['patient'].nunique()} patients, a line the median. L1 change of the logits, mean over the voxels of "
+        "the whole tumour, all codewords of the grade replaced together.",
+        "Two panels, HGG and LGG responsible regions: clouds of points for HGG and for LGG patients, with a line at each median.",
+    )
+
+
+def _frozen_words(cases: Sequence[FrozenCase]) -> Words:
+    def reached(maps: Sequence[np.ndarray]) -> str:
+        return say(100 * float(np.median([(m > 1e-4 * (m.max() or 1)).mean() for m in maps])), 0)
+
+    return Words(
+        f"Live, {reached([case.live for case in cases])} % of a slice changes; frozen, {reached([case.frozen for case in cases])} "
+        "% (medians).",
+        f"HGG-responsible codewords replaced in {say_count(len(cases), 'patient')}, on one logarithmic scale for each; counted are pixels "
+        "above 1/10,000 of the largest change. Squares: cells of the replaced tokens; white outline: the true tumour.",
+        "Rows of patients: T1ce with squares, a map that is coloured everywhere, and one that is dark away from the squares.",
+    )
+
+
+def _locality_words(shares: pd.DataFrame) -> Words:
+    medians = 100 * shares.groupby("normalisation", sort=False)["share_outside"].median()
+    return Words(
+        f"{say_list(f'{say(m, 0)} % of the change ({name})' for name, m in medians.items())} lies outside the replaced token's "
+        "own cell (medians).",
+        f"One latent position (square) is replaced by the background codeword. Right: a point per replaced position "
+        f"({say_list(shares['normalisation'].value_counts().unique())} each); box: quartiles and median.",
+        "A map of the change around one square cell on a logarithmic scale, and two rows of points between 0 and 100 %.",
+    )

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from drlib.cohort.regions import LABELS
-from drlib.figures.style import INK, QUIET, REGION_COLOURS, grid_lines, new_figure, styled
+from drlib.figures.style import INK, QUIET, REGION_COLOURS, describe, grid_lines, new_figure, styled
+from drlib.figures.words import Words, say_list
 
 TISSUE_COLOURS = {"outside": "#5B6470", "brain": "#A9B8C9"} | {name: REGION_COLOURS[name] for name in ("NET", "ED", "ET")}
 TISSUE_NAMES = {"outside": "outside the brain", "brain": "brain without tumour", "NET": "NET", "ED": "ED", "ET": "ET"}
@@ -36,12 +37,21 @@ def plot_atlas(table: pd.DataFrame, n_patients: int) -> Figure:
     ax.set(xlim=(0.5 - reach, 0.5 + reach), yscale="log", ylabel="tokens per patient\n(mean, logarithmic)")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("AUC of the count alone (below 0.5: more in LGG, above: more in HGG)")
-    tumour, near = table["tissue"].isin(LABELS[1:]), table["near_tumour"] >= MOSTLY
-    beside = f"{int(tumour.sum())} of {len(table)} codewords lie mostly on tumour, {int((near & ~tumour).sum())} more at its side"
-    ax.set_title(f"{beside}; {len(ringed)} are responsible (ringed)")
     figure.legend(handles=_handles(table), loc="outside lower center", ncols=3, title="most of its pixels are", title_fontsize=9)
     grid_lines(ax, "both")
-    return figure
+    return describe(figure, _words(table, n_patients))
+
+
+def _words(table: pd.DataFrame, n_patients: int) -> Words:
+    tumour, near = table["tissue"].isin(LABELS[1:]), table["near_tumour"] >= MOSTLY
+    responsible = table.index[table["responsible"].astype(bool)]
+    return Words(
+        f"{int(tumour.sum())} of {len(table)} codewords in use lie mostly on tumour, and {int((near & ~tumour).sum())} more at its side.",
+        "A point is a codeword, its colour and mark the tissue of most of its pixels, counted over all its tokens in "
+        f"{n_patients} patients; ringed: responsible ({say_list(responsible)}). Far from the dashed line the count alone tells the grades "
+        "apart; among so many, some are far by chance.",
+        "A cloud of points: tokens per patient, on a logarithmic axis, against the AUC of the count, with a dashed line at 0.5.",
+    )
 
 
 def _handles(table: pd.DataFrame) -> list[Line2D]:

@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from drlib.cohort.phantom.volumes import TABLE_1
-from drlib.cohort.regions import GRADES, MODALITIES
+from drlib.cohort.regions import GRADES, LABELS, MODALITIES
 from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, Panel, name_columns, name_rows, show_image, show_labels
 from drlib.figures.style import (
     GRADE_COLOURS,
     GRADE_MARKERS,
     PAPER_MARKER,
     WIDTH_IN,
+    describe,
     grade_handles,
     grid_lines,
     new_figure,
@@ -22,6 +23,7 @@ from drlib.figures.style import (
     region_handles,
     styled,
 )
+from drlib.figures.words import Words, say, say_list
 from drlib.seeds import generator
 
 TABLE_1_REGIONS = ("NET", "ED", "ET", "WT")
@@ -39,7 +41,7 @@ def plot_patients(panels: Sequence[Panel]) -> Figure:
     name_columns(axes, [*MODALITY_NAMES.values(), "truth"])
     name_rows(axes, [panel.title for panel in panels])
     picture_legend(figure)
-    return figure
+    return describe(figure, _patients_words(panels))
 
 
 @styled
@@ -55,7 +57,7 @@ def plot_volumes(volumes: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("volume (cm³)")
     axes[0].set_ylim(bottom=0)
     figure.legend(handles=[*_interval_handles(), paper_handle("paper, Table 1: mean ± SD")], loc="outside lower center", ncols=3)
-    return figure
+    return describe(figure, _volumes_words(table))
 
 
 def compare_with_table_1(volumes: pd.DataFrame) -> pd.DataFrame:
@@ -124,3 +126,40 @@ def _interval_handles() -> list:
 
 def _mean_sd(mean: float, deviation: float) -> str:
     return f"{mean:.1f} ± {deviation:.1f}"
+
+
+def _patients_words(panels: Sequence[Panel]) -> Words:
+    of_grade = {grade: [panel for panel in panels if panel.grade == grade] for grade in GRADES[::-1]}
+    enhancing = [
+        f"{sum((_labels(panel) == LABELS.index('ET')).any() for panel in found)} of {len(found)} {grade} slices"
+        for grade, found in of_grade.items()
+        if found
+    ]
+    return Words(
+        f"Enhancing tumour (ET) shows in {say_list(enhancing) if enhancing else 'slices of unknown grade'}.",
+        "Of each patient the slice with the most tumour; patients are taken at equal steps of tumour volume, not for their looks. R, L: "
+        "the patient's right and left; all images in one grey window; last column: true regions over FLAIR.",
+        f"{len(panels)} rows of patients; columns T1, T1ce, T2, FLAIR and the true regions in colour over FLAIR.",
+    )
+
+
+def _volumes_words(table: pd.DataFrame) -> Words:
+    means, spread = table.groupby("grade")[list(TABLE_1_REGIONS)].mean(), table[list(TABLE_1_REGIONS)].std()
+    if len(means) < len(GRADES):
+        finding = f"Mean volumes of {len(table)} patients, all of one grade."
+    else:
+        most = ((means.loc["HGG"] - means.loc["LGG"]).abs() / spread).idxmax()
+        values = " and ".join(f"{say(means.loc[grade, most], 1)} cm³ in {grade}" for grade in GRADES)
+        ends = table.groupby("grade")[list(TABLE_1_REGIONS)].agg(["min", "max"])
+        apart = [r for r in TABLE_1_REGIONS if ends[r, "max"].min() < ends[r, "min"].max()]
+        finding = (
+            f"The grades differ most in {most}, on average {values}; they overlap in {'every region' if not apart else 'some regions'}."
+        )
+    n = say_list(f"{(table['grade'] == grade).sum()} {grade}" for grade in GRADES)
+    return Words(
+        finding,
+        f"Small points: patients ({n}). Large points with bars: mean ± standard deviation, of these patients (filled) and of the paper's "
+        "Table 1 (diamonds).",
+        "Two panels, LGG and HGG: volumes of NET, ED, ET and whole tumour as clouds of points, beside mean and standard deviation here "
+        "and in the paper.",
+    )

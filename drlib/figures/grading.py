@@ -19,6 +19,7 @@ from drlib.figures.style import (
     INK,
     PAPER_MARKER,
     QUIET,
+    describe,
     figure_and_axes,
     grade_handles,
     grid_lines,
@@ -26,6 +27,7 @@ from drlib.figures.style import (
     paper_handle,
     styled,
 )
+from drlib.figures.words import MINUS, Words, say, say_count, say_interval, say_list
 from drlib.seeds import generator
 
 PAPER_GRADING = {  # mean, standard deviation over five folds; Source: the paper, Results (LGG positive, see the deviations page)
@@ -66,7 +68,7 @@ def plot_roc(
     Curve: mean over repeats of the curve of all patients. Band: bootstrap over patients within each grade (500 draws).
     Source: ours; the paper gives no ROC.
     """
-    figure, ax = figure_and_axes(ax, 4.3, width_in=5.4)
+    figure, ax = figure_and_axes(ax, 4.2)
     axis, models = np.linspace(0, 1, 201), probabilities if isinstance(probabilities, Mapping) else {"codewords": probabilities}
     main = "codewords" if "codewords" in models else next(iter(models))
     models, first = {main: models[main], **models}, models[main]
@@ -78,9 +80,9 @@ def plot_roc(
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="chance")
     ax.set(xlabel="share of LGG called HGG (1 − specificity)", ylabel="share of HGG called HGG (sensitivity)")
     ax.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8.5)
     grid_lines(ax, "both")
-    return figure
+    return describe(figure, _roc_words(models, main, grades, table))
 
 
 @styled
@@ -99,7 +101,7 @@ def plot_probabilities(probability: pd.DataFrame | pd.Series, grades: pd.Series,
     ax.set(xlabel="patient, by probability (rank)", ylabel="P(HGG), out of fold (0 to 1)", ylim=(-0.03, 1.03), xlim=(0, len(mean) + 1))
     ax.text(len(mean), 0.48, "called LGG below", fontsize=8, color=QUIET, va="top", ha="right")
     ax.legend(handles=grade_handles(_n(grades[mean.index])), loc="upper left")
-    return figure
+    return describe(figure, _probability_words(table, grades))
 
 
 @styled
@@ -117,7 +119,7 @@ def plot_confusion(probability: pd.DataFrame | pd.Series, grades: pd.Series, rat
         counts = confusion_counts(*((is_hgg, called_hgg) if positive == "HGG" else (~is_hgg, ~called_hgg)))
         _draw_confusion(ax, counts, positive)
         ax.set_xlabel(_rates_text(counts, positive, rates), fontsize=8.5, labelpad=8)
-    return figure
+    return describe(figure, _confusion_words(table, grades))
 
 
 @styled
@@ -139,7 +141,7 @@ def plot_models(table: pd.DataFrame, metrics: tuple[str, ...] = ("accuracy", "au
         ax.axvline(published, color="black", linewidth=1, linestyle=":", zorder=0)
         ax.plot(published, len(table) - 0.45, clip_on=False, markersize=6, **PAPER_MARKER)
         ax.legend(handles=[paper_handle(f"paper: {published:.2f}")], loc="lower left", bbox_to_anchor=(-0.02, 1.0))
-    return figure
+    return describe(figure, _models_words(table, metrics))
 
 
 @styled
@@ -159,7 +161,7 @@ def plot_differences(
         ax.set_xlabel(f"{metric_name(metric)}, difference\n({BETTER.get(metric, 'above 0')}: {first}\nare better)")
     axes[0, 0].set_yticks(range(len(models))[::-1], models)
     axes[0, 0].set(ylim=(-0.6, len(models) - 0.4), ylabel=f"{first} less ...")
-    return figure
+    return describe(figure, _differences_words(differences, metrics, first))
 
 
 @styled
@@ -187,7 +189,7 @@ def plot_decision_curve(decisions: pd.DataFrame, models: Collection[str] | None 
         grid_lines(ax, "both")
     axes[0].set_ylabel("net benefit (true positives per patient)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    return figure
+    return describe(figure, _decision_words(decisions, main))
 
 
 @styled
@@ -212,7 +214,7 @@ def plot_calibration(probability: pd.DataFrame | pd.Series, grades: pd.Series, b
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.08, 1.08), aspect="equal")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     grid_lines(ax, "both")
-    return figure
+    return describe(figure, _calibration_words(x, low, high, len(score)))
 
 
 def metric_name(metric: str) -> str:
@@ -302,7 +304,7 @@ def _draw_differences(ax: Axes, rows: pd.DataFrame, better: str) -> None:
         ax.hlines(height, row.low, row.high, color=INK, linewidth=2)
         ax.plot(row.difference, height, "o", color=INK, markersize=6, markerfacecolor=INK if clear else "white")
         place = ax.annotate(
-            f"{row.difference:+.2f}".replace("-", "\N{MINUS SIGN}"),
+            say(row.difference, sign=True),
             (row.difference, height),
             xytext=(0, 5),
             textcoords="offset points",
@@ -326,3 +328,112 @@ def _draw_confusion(ax: Axes, counts: dict[str, float], positive: str) -> None:
     ax.spines[:].set_visible(False)
     ax.set_title(f"{positive} positive", color=GRADE_COLOURS[positive], loc="center")
     ax.set_ylabel("true grade")
+
+
+def _patients(grades: pd.Series) -> str:
+    return say_list(f"{n} {grade}" for grade, n in _n(grades).items()) + " patients"
+
+
+def _roc_words(models: Mapping[str, pd.DataFrame], main: str, grades: pd.Series, table: pd.DataFrame | None) -> Words:
+    if table is None:
+        area = say(np.trapezoid(mean_roc(models[main], grades, np.linspace(0, 1, 201))[0], np.linspace(0, 1, 201)))
+    else:
+        area = say_interval(*table.loc[main, ["auc", "auc_low", "auc_high"]])
+    best = None if table is None else table["auc"].idxmax()
+    other = "" if best is None or best == main else f"; the best of the others, {best}, {say(table.loc[best, 'auc'])}"
+    n = _patients(grades.reindex(models[main].index))
+    return Words(
+        f"AUC of the {main} {area}{other}.",
+        f"ROC curves out of fold, {n}, mean over {say_count(models[main].shape[1], 'repeat')}. Brackets and band: 95 % bootstrap over "
+        "patients within each grade. The area is the same with LGG positive.",
+        f"ROC curves of {say_list(models)} above the diagonal of chance, with a grey band around that of the {main}.",
+    )
+
+
+def _probability_words(table: pd.DataFrame, grades: pd.Series) -> Words:
+    mean = table.mean(axis=1)
+    right = {grade: int(((mean > 0.5) == (grade == "HGG"))[grades[mean.index] == grade].sum()) for grade in GRADES}
+    n = _n(grades[mean.index])
+    told = say_list(f"{right[grade]} of {n[grade]} {grade}" for grade in GRADES)
+    lines = f"; line: range over {table.shape[1]} repeats" if table.shape[1] > 1 else ""
+    return Words(
+        f"Called rightly at .5: {told}.",
+        f"P(HGG) of each patient, out of fold, in its order; point: mean{lines}. Dashed: .5, above which a patient is called HGG.",
+        "Points rise from 0 to 1 from left to right; LGG patients gather at the left, HGG patients at the right, and some lie on "
+        "the wrong side.",
+    )
+
+
+def _confusion_words(table: pd.DataFrame, grades: pd.Series) -> Words:
+    called, hgg = (table > 0.5).to_numpy(), (grades[table.index] == "HGG").to_numpy()[:, None]
+    told = []
+    for positive, cells in (("LGG", confusion_counts(~hgg, ~called)), ("HGG", confusion_counts(hgg, called))):
+        told.append(f"recall {say(cells['tp'] / max(cells['tp'] + cells['fn'], 1))} with {positive} positive")
+    return Words(
+        f"The same calls read as {say_list(told)}.",
+        f"Counts of {_patients(grades[table.index])}, out of fold, means over {say_count(table.shape[1], 'repeat')}; below, the rates "
+        "with 95 % bootstrap intervals over patients where the table gives them. The published numbers are those of the left table, "
+        "though the paper's text describes the right one.",
+        "Two tables of true and called grade with the same four counts in other places: LGG positive at the left, HGG positive "
+        "at the right.",
+    )
+
+
+def _models_words(table: pd.DataFrame, metrics: Collection[str]) -> Words:
+    def told(name: str) -> str:
+        return say_list(f"{metric_name(m)} {say_interval(*table.loc[name, [m, f'{m}_low', f'{m}_high']])}" for m in metrics)
+
+    main = "codewords" if "codewords" in table.index else table.index[0]
+    best = table[metrics[-1]].astype(float).idxmax() if table[metrics[-1]].notna().any() else main
+    other = "" if best == main else f"; highest {metric_name(metrics[-1])}: {best}, {say(table.loc[best, metrics[-1]])}"
+    return Words(
+        f"{main.capitalize()}: {told(main)}{other}.",
+        "A row per way of grading, on the same patients, out of fold. Bars: 95 % bootstrap intervals over patients; those of two models "
+        "overlap more than their difference is uncertain. Diamond: the paper's accuracy.",
+        f"{say_count(len(table), 'row')} with a point and its interval in {say_count(len(metrics), 'panel')}: "
+        f"{say_list(map(metric_name, metrics))}.",
+    )
+
+
+def _differences_words(differences: pd.DataFrame, metrics: Collection[str], first: str) -> Words:
+    told = []
+    for metric in metrics:
+        rows, sign = differences[differences["metric"] == metric], -1 if metric in BETTER else 1
+        better = rows.loc[np.where(sign > 0, rows["low"] > 0, rows["high"] < 0), "model"]
+        worse = rows.loc[np.where(sign > 0, rows["high"] < 0, rows["low"] > 0), "model"]
+        clause = f"better than {len(better)} of {len(rows)} others in {metric_name(metric)}" + (
+            f", worse than {say_list(worse)}" if len(worse) else ""
+        )
+        told.append(clause)
+    return Words(
+        f"{first.capitalize()} are clearly {say_list(told)}.",
+        f"{first.capitalize()} less each other way of grading, on the same patients; bars: paired 95 % bootstrap intervals over patients. "
+        f"Hollow: the interval holds 0. Shaded: where {first} are better. Nothing corrects for the number of comparisons.",
+        f"A row per other way of grading; in each of {say_count(len(metrics), 'panel')} a point with its interval beside a line at 0.",
+    )
+
+
+def _decision_words(decisions: pd.DataFrame, main: str) -> Words:
+    told = []
+    for positive in ("HGG", "LGG"):
+        curve = decisions[(decisions["positive"] == positive) & (decisions["model"] == main)]
+        useful = curve[curve["net_benefit"] > np.clip(curve["everybody"], 0, None) + 1e-9]["threshold"]
+        span = f"from {say(useful.min())} to {say(useful.max())}" if len(useful) else "at no threshold"
+        told.append(f"{span} ({positive} positive)")
+    return Words(
+        f"Acting on the {main} beats acting on everybody and on nobody at thresholds {say_list(told)}.",
+        f"Net benefit: true positives per patient, less false ones weighted by the odds of the threshold. Band: 95 % bootstrap of the "
+        f"{main} over patients within each grade. The height is cut at {MINUS}0.05.",
+        "Two panels, HGG and LGG positive: curves of net benefit fall with the threshold, above the lines of acting on everybody "
+        "and on nobody.",
+    )
+
+
+def _calibration_words(mean: np.ndarray, low: np.ndarray, high: np.ndarray, n: int) -> Words:
+    holds = int(((low <= mean) & (mean <= high)).sum())
+    return Words(
+        f"In {holds} of {len(mean)} groups the interval of the observed share holds the mean P(HGG) that was given.",
+        f"{n} patients in groups of equal size, by P(HGG) out of fold; bars: exact (Clopper-Pearson) 95 % intervals; dotted: perfect "
+        "calibration. The ticks at the edges are the patients, HGG above, LGG below.",
+        "Points with vertical intervals rise beside the diagonal from few to many HGG.",
+    )

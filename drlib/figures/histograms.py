@@ -6,7 +6,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from drlib.cohort.regions import GRADES
-from drlib.figures.style import GRADE_COLOURS, GRADE_MARKERS, figure_and_axes, grade_handles, grade_label, grid_lines, new_figure, styled
+from drlib.figures.style import (
+    GRADE_COLOURS,
+    GRADE_MARKERS,
+    describe,
+    figure_and_axes,
+    grade_handles,
+    grade_label,
+    grid_lines,
+    new_figure,
+    styled,
+)
+from drlib.figures.words import Words, say, say_list
 
 
 @styled
@@ -26,7 +37,7 @@ def plot_histograms(counts: pd.DataFrame, grades: pd.Series) -> Figure:
     for ax, grade in zip(axes, GRADES[::-1], strict=True):
         _draw_histogram(ax, counts.loc[grades == grade, order], grade)
     axes[-1].set_xlabel(f"codeword, most common first (rank; {len(order)} of {counts.shape[1]} in use)")
-    return figure
+    return describe(figure, _histogram_words(counts, grades))
 
 
 @styled
@@ -61,7 +72,7 @@ def plot_codewords_by_grade(counts: pd.DataFrame, grades: pd.Series, n: int = 20
         ncols=2,
     )
     grid_lines(ax, "x")
-    return figure
+    return describe(figure, _by_grade_words(counts, grades, chosen.index))
 
 
 def welch_score(counts: pd.DataFrame, grades: pd.Series) -> pd.Series:
@@ -90,4 +101,32 @@ def _draw_mean(ax: Axes, row: int, values: pd.Series, grade: str) -> None:
     ax.plot([low, values.mean() + error], [row, row], color=GRADE_COLOURS[grade], linewidth=2)
     ax.plot(
         values.mean(), row, GRADE_MARKERS[grade], color=GRADE_COLOURS[grade], markersize=6, markeredgecolor="white", markeredgewidth=0.6
+    )
+
+
+def _histogram_words(counts: pd.DataFrame, grades: pd.Series) -> Words:
+    total = counts.sum().sort_values(ascending=False)
+    n = say_list(f"{(grades == grade).sum()} {grade}" for grade in GRADES[::-1])
+    return Words(
+        f"{(total > 0).sum()} of {counts.shape[1]} codewords are in use, and the ten commonest hold "
+        f"{say(100 * total[:10].sum() / max(total.sum(), 1), 0)} % of all counts.",
+        f"Average histogram of each grade ({n} patients), counterpart of Figure 3 of the paper. Line: mean count per volume; band: 10th "
+        "to 90th percentile of patients. The count axis is linear up to 1 and logarithmic above.",
+        "Two panels, HGG and LGG: counts fall steeply from a few common codewords to many rare ones, with a band of patients around each.",
+    )
+
+
+def _by_grade_words(counts: pd.DataFrame, grades: pd.Series, chosen: pd.Index) -> Words:
+    n = say_list(f"{(grades == grade).sum()} {grade}" for grade in GRADES[::-1])
+    if not len(chosen):
+        finding = "No codeword varies between patients."
+    else:
+        most = welch_score(counts[chosen], grades).abs().idxmax()
+        means = say_list(f"{say(counts.loc[grades == grade, most].mean(), 1)} times in {grade}" for grade in GRADES)
+        finding = f"Codeword {most} differs most between the grades: on average {means} volumes."
+    return Words(
+        finding,
+        f"The {len(chosen)} codewords with the largest difference of means over its standard error (Welch), the most LGG-like on top; "
+        f"{n} patients. Bars: 95 % intervals of the means over patients. A picture, not a test.",
+        "A row per codeword with the mean count of LGG and of HGG patients as two points, each with an interval.",
     )

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from drlib.figures.style import INK, QUIET, REGION_COLOURS, grid_lines, new_figure, styled
+from drlib.figures.style import INK, QUIET, REGION_COLOURS, describe, grid_lines, new_figure, styled
+from drlib.figures.words import Words, say, say_interval, say_list
 
 OURS, THEIRS = "#0B4F8A", "#C75B12"  # our rule, the published one
 ASKED_LOOKS = (("o", INK), ("s", "#6B7280"), ("D", "#0B4F8A"))
@@ -35,7 +36,7 @@ def plot_null(null: pd.DataFrame, rates: pd.DataFrame) -> Figure:
     right.set_yticks([0, 1], ["our rule", "published\nrule"])
     right.set_ylim(1.85, -0.6)
     grid_lines(right, "x")
-    return figure
+    return describe(figure, _null_words(null, rates))
 
 
 @styled
@@ -62,7 +63,7 @@ def plot_planted(rates: pd.DataFrame, chance: float = 1 / 3) -> Figure:
     ax.set_ylim(len(planted) - 0.4, -0.6)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, title="asked by", title_fontsize=8.5)
     grid_lines(ax, "x")
-    return figure
+    return describe(figure, _planted_words(rates))
 
 
 @styled
@@ -86,7 +87,7 @@ def plot_power(power: pd.DataFrame) -> Figure:
     axes[1].set_ylabel("share of cohorts")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, title="patients whose grade is informative", title_fontsize=8.5)
-    return figure
+    return describe(figure, _power_words(power))
 
 
 @styled
@@ -116,9 +117,57 @@ def plot_leaks(mirrored: pd.DataFrame, confounded: pd.DataFrame) -> Figure:
     for ax in (left, right):
         ax.axhline(0.5, color=QUIET, linestyle=":", linewidth=1.2)
         grid_lines(ax)
-    return figure
+    return describe(figure, _leaks_words(mirrored, confounded))
 
 
 def _draw_rate(ax: Axes, row, position: float, colour: str, marker: str, label: str | None = None) -> None:
     ax.hlines(position, row.low, row.high, color=colour, linewidth=2)
     ax.plot(row.value, position, marker, color=colour, markersize=6.5, label=label, linestyle="none")
+
+
+def _null_words(null: pd.DataFrame, rates: pd.DataFrame) -> Words:
+    ours, published = (say_interval(*row) for row in rates[["value", "low", "high"]].to_numpy(float))
+    return Words(
+        f"Where the grade says nothing, AUC is {say(null['auc'].mean(), 3)} on average; a codeword is called responsible in {ours} of the "
+        f"cohorts by our rule, in {published} by the published one.",
+        f"{len(null)} phantom cohorts whose grades were drawn at random. Bars: 95 % Wilson intervals over cohorts; dotted: what is due.",
+        "Left: a histogram of AUC around a half. Right: our rule lies near 0, the published rule near 1.",
+    )
+
+
+def _planted_words(rates: pd.DataFrame) -> Words:
+    way = rates["asked"].iloc[0]
+    shown = rates[rates["asked"] == way]
+    told = [f"{row.planted} {say_interval(row.value, row.low, row.high)}" for row in shown.itertuples()]
+    return Words(
+        f"Share of cohorts in which what carries the grade is named, asked by {way}: {say_list(told)}.",
+        "A row per planted truth (n: phantom cohorts), a mark per way of asking. Bars: 95 % Wilson intervals over cohorts; dotted: chance.",
+        "Rows for each planted truth with points and intervals between 0 and 1 for the ways of asking.",
+    )
+
+
+def _power_words(power: pd.DataFrame) -> Words:
+    told = []
+    for share, table in power.groupby("informative"):
+        enough = table.loc[table["clear"] >= 0.8, "n"]
+        told.append(f"{say(100 * share, 0)} %: {'none of these sizes' if enough.empty else f'{enough.min()} patients'}")
+    return Words(
+        "Patients that suffice for an interval above .5 in four of five cohorts, by the share whose grade is informative: "
+        f"{'; '.join(told)}.",
+        f"Phantom cohorts of {say_list(sorted(power['n'].unique()))} patients. (a) mean AUC; (b) share of cohorts whose AUC interval lies "
+        "above .5; (c) share with a responsible codeword. A line per share of informative patients.",
+        "Three panels against the number of patients; all lines rise, those of a higher informative share earlier.",
+    )
+
+
+def _leaks_words(mirrored: pd.DataFrame, confounded: pd.DataFrame) -> Words:
+    scanned = confounded[confounded["trial"] == "confounded"]
+    return Words(
+        f"Where nothing is to be found, mirrored twins lift the mean AUC to {say(mirrored['auc'].mean())}, and leaving the caught ones "
+        f"out brings it to {say(mirrored['auc_without_twins'].mean())}; a scanner per grade gives {say(scanned['control_auc'].mean())} on "
+        "slices without tumour.",
+        f"(a) {len(mirrored)} null cohorts, a thin line each; thick: mean. (b) a point per cohort: {len(scanned)} with a scanner for each "
+        f"grade, {len(confounded) - len(scanned)} sound ones. Dotted: chance.",
+        "Left: lines fall from well above to about a half. Right: with a scanner per grade slices without tumour tell the grade, in sound "
+        "cohorts they do not.",
+    )

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from drlib.figures.style import INK, QUIET, WIDTH_IN, figure_and_axes, grid_lines, new_figure, styled
+from drlib.figures.style import INK, QUIET, WIDTH_IN, describe, figure_and_axes, grid_lines, new_figure, styled
+from drlib.figures.words import Words, say
 from drlib.segmentation import quantizer
 
 CELL_COLOURS = ("#DCE9F5", "#F9E4D0", "#DDF0E6", "#F6DDEA", "#FBF3CC", "#E6DFF3", "#E4E7EB", "#D3EEF2")
@@ -40,7 +41,7 @@ def plot_quantizer(
     ax.set_ylabel("latent dimension 2 (arbitrary units)")
     ax.set_title(f"{(used > 0).sum()} of {len(codebook)} codewords in use, perplexity {perplexity(used):.1f}")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, handletextpad=0.3, columnspacing=1.2)
-    return figure
+    return describe(figure, _plane_words(latents, codebook, used, previous))
 
 
 @styled
@@ -63,7 +64,7 @@ def plot_usage(counts: np.ndarray, ax: Axes | None = None) -> Figure:
     ax.yaxis.set_major_formatter("{x:g}")
     ax.legend(loc="upper right")
     grid_lines(ax)
-    return figure
+    return describe(figure, _usage_words(np.asarray(counts, float)))
 
 
 @styled
@@ -81,7 +82,7 @@ def plot_quantizer_steps(latents: np.ndarray, codebooks: list[np.ndarray], names
     axes[0, 0].set_ylabel("dimension 2 (a.u.)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
+    return describe(figure, _sequence_words(latents, codebooks, names))
 
 
 @styled
@@ -128,7 +129,7 @@ def plot_loss_arrows(latents: np.ndarray, codebook: np.ndarray, commitment: floa
         ylabel="latent dimension 2 (a.u.)",
     )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
-    return figure
+    return describe(figure, _pull_words(latents, codebook, commitment))
 
 
 def nearest(latents: np.ndarray, codebook: np.ndarray) -> np.ndarray:
@@ -165,3 +166,48 @@ def _draw_codewords(ax: Axes, codebook: np.ndarray, used: np.ndarray) -> None:
         *codebook[alive].T, s=size[alive], color=CODEWORD, edgecolor="white", linewidth=1.2, zorder=5, label="codeword (area: usage)"
     )
     ax.scatter(*codebook[~alive].T, s=42, color=QUIET, marker="X", edgecolor="white", linewidth=0.8, zorder=4, label="dead codeword")
+
+
+def _plane_words(latents: np.ndarray, codebook: np.ndarray, used: np.ndarray, previous: np.ndarray | None) -> Words:
+    alive = int((used > 0).sum())
+    moved = "" if previous is None else f" Arrows: the last step, {say(np.linalg.norm(codebook - previous, axis=1).max())} at the longest."
+    return Words(
+        f"{alive} of {len(codebook)} codewords stand for {len(latents)} latents; perplexity {say(perplexity(used), 1)}.",
+        "A latent (small point) is replaced by the codeword (dot, its area the usage) in whose cell it lies; a cross is a dead codeword. "
+        f"Both axes in arbitrary units.{moved}",
+        f"Points in the plane in several clouds, {len(codebook)} codewords and the coloured cells around them"
+        + (", with arrows for the last move of each codeword." if previous is not None else "."),
+    )
+
+
+def _usage_words(counts: np.ndarray) -> Words:
+    share = np.sort(counts)[::-1] / max(counts.sum(), 1)
+    half = int(np.searchsorted(np.cumsum(share), 0.5)) + 1
+    return Words(
+        f"{(counts > 0).sum()} of {len(counts)} codewords are used, and {half} of them make half of the tokens.",
+        "Perplexity: as many codewords, used equally often, would carry as much information. The height is linear up to 0.1 %.",
+        "Bars that fall from the most used codeword to the least used one, with lines at the perplexity and at the number in use.",
+    )
+
+
+def _sequence_words(latents: np.ndarray, codebooks: list[np.ndarray], names: list[str]) -> Words:
+    used = [len(np.unique(nearest(latents, codebook))) for codebook in codebooks]
+    names = [" ".join(name.split()) for name in names]
+    told = [f"{name}: {n}" for name, n in zip(names, used, strict=True)]
+    return Words(
+        f"Codewords in use, of {len(codebooks[0])}: {', '.join(told)}.",
+        f"The same {len(latents)} latents in every panel, with the codebook and its cells; codewords that leave the picture stand "
+        "for nothing.",
+        f"{len(codebooks)} panels with the same points and the codewords among them: {', '.join(names)}.",
+    )
+
+
+def _pull_words(latents: np.ndarray, codebook: np.ndarray, commitment: float) -> Words:
+    way = float(np.linalg.norm(codebook[nearest(latents, codebook)] - latents, axis=1).mean())
+    return Words(
+        f"A latent is {say(way)} from its codeword on average; the commitment loss pulls it {say(100 * commitment, 0)} % of that way, the "
+        "codebook loss pulls the codeword to the mean of its latents.",
+        f"Thin arrows: {len(latents)} latents; thick arrows: codewords. Both axes in arbitrary units. Counterpart of Figure 1b of "
+        "the paper.",
+        "Thick arrows from codewords to the middle of their latents and short thin arrows from latents towards codewords.",
+    )

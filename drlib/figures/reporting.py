@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from drlib.figures.style import INK, new_figure, styled
+from drlib.figures.style import INK, describe, new_figure, styled
+from drlib.figures.words import Words
 
 STATUS_COLOURS = {  # status -> colour, colour of the number on it; the signs in the tables say the same
     "met": ("#00734F", "white"),
@@ -28,4 +29,13 @@ def plot_tally(tally: pd.DataFrame) -> Figure:
     ax.set(xlim=(0, 1), xlabel="share of the items (in the bars: their number)")
     ax.invert_yaxis()
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=1.2)
-    return figure
+    return describe(figure, _words(tally))
+
+
+def _words(tally: pd.DataFrame) -> Words:
+    told = [f"{name}: {row['met']} of {row.sum() - row['not applicable']} items that apply are met" for name, row in tally.iterrows()]
+    return Words(
+        f"{'; '.join(told)}.",
+        "Items of each checklist by status, counted from the tables below. TRIPOD+AI: every part of an item counts.",
+        "One bar per checklist, divided into items that are met, partly met, not met, and not applicable.",
+    )

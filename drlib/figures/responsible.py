@@ -7,7 +7,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from drlib.cohort.regions import GRADES
-from drlib.figures.style import GRADE_COLOURS, GRADE_MARKERS, INK, QUIET, figure_and_axes, grade_handles, grid_lines, new_figure, styled
+from drlib.figures.style import (
+    GRADE_COLOURS,
+    GRADE_MARKERS,
+    INK,
+    QUIET,
+    describe,
+    figure_and_axes,
+    grade_handles,
+    grid_lines,
+    new_figure,
+    styled,
+)
+from drlib.figures.words import Words, say, say_count, say_interval, say_list
 
 
 @styled
@@ -37,7 +49,7 @@ def plot_responsible(table: pd.DataFrame, n: int = 12) -> Figure:
     axes[0].set(ylabel="codeword", ylim=(-0.7, len(shown) - 0.3))
     title = "filled, above the line: responsible; hollow: next by rank test, not responsible"
     figure.legend(handles=_direction_handles(), loc="outside lower center", ncols=2, title=title, title_fontsize=8.5)
-    return figure
+    return describe(figure, _forest_words(table, shown))
 
 
 @styled
@@ -67,7 +79,7 @@ def plot_screening(table: pd.DataFrame, level: float = 0.05, ax: Axes | None = N
     below = int((tested["q"] < level).sum())
     ax.set_title(f"{below} of {len(tested)} codewords below a false-discovery rate of {level:g}; {kept.sum()} responsible (ringed)")
     grid_lines(ax)
-    return figure
+    return describe(figure, _screening_words(tested, level))
 
 
 @styled
@@ -95,7 +107,7 @@ def plot_selection(table: pd.DataFrame, n: int = 14, threshold: float = 0.5) -> 
         handles=[*_direction_handles(), bar], loc="outside lower center", ncols=3, title="points: halves of the cohort; filled: responsible"
     )
     grid_lines(ax, "x")
-    return figure
+    return describe(figure, _selection_words(table, shown, threshold))
 
 
 def _first(table: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -142,3 +154,48 @@ def _draw_levels(ax: Axes, tested: pd.DataFrame, level: float) -> None:
     if len(passed):
         ax.axhline(-np.log10(max(passed.max(), 1e-300)), color=QUIET, linewidth=1, label=f"false-discovery rate {level:g}")
     ax.legend(loc="upper center")
+
+
+def _named(table: pd.DataFrame) -> str:
+    kept = table[table["responsible"].astype(bool)]
+    told = [f"{say_list(found.index)} for {grade}" for grade, found in kept.groupby("direction")]
+    return (
+        f"Responsible: codeword {say_list(told)}"
+        if len(kept) == 1
+        else f"Responsible: codewords {say_list(told)}"
+        if told
+        else "No codeword is responsible"
+    )
+
+
+def _forest_words(table: pd.DataFrame, shown: pd.DataFrame) -> Words:
+    first = shown.iloc[0]
+    alone = f"; the count of {shown.index[0]} alone has AUC {say_interval(first['auc'], first['auc_low'], first['auc_high'])}"
+    return Words(
+        f"{_named(table)}{alone}.",
+        "A row per codeword: mean count by grade; AUC of the count alone with its 95 % interval over patients (grey); coefficient of the "
+        "classifier; share of half-cohorts that select it. Filled, above the line: responsible; hollow: next by rank test.",
+        f"{len(shown)} rows of codewords with points in four panels: how often, how well they separate, coefficient, stability.",
+    )
+
+
+def _screening_words(tested: pd.DataFrame, level: float) -> Words:
+    plain, passed, kept = ((tested["rank_p"] < level).sum(), (tested["q"] < level).sum(), tested["responsible"].astype(bool).sum())
+    return Words(
+        f"Of {say_count(len(tested), 'codeword')} tested, {plain} have p < {level:g}, {passed} pass at a false-discovery rate of "
+        f"{level:g}, and {kept} {'is' if kept == 1 else 'are'} responsible.",
+        f"A point is a codeword: AUC of its count alone against its rank-sum p. Grey: not below a false-discovery rate of {level:g} "
+        "(Benjamini-Hochberg); ringed: responsible, that is, selected by most half-cohorts too.",
+        "Points form a V: the farther from an AUC of a half, the smaller p; lines mark the nominal and the corrected level.",
+    )
+
+
+def _selection_words(table: pd.DataFrame, shown: pd.DataFrame, threshold: float) -> Words:
+    halves, folds = ((table[name] >= threshold).sum() for name in ("selected_share", "fold_share"))
+    return Words(
+        f"{say_count(int(halves), 'codeword')} {'is' if halves == 1 else 'are'} selected by at least {say(100 * threshold, 0)} % of the "
+        f"half-cohorts, {folds} {'enters' if folds == 1 else 'enter'} K* as often.",
+        f"The {len(shown)} codewords chosen most often. Points: share of halves of the cohort (filled: responsible); bars: share of "
+        "training sets of the cross-validation that take the codeword into K*; dashed: the threshold.",
+        f"{len(shown)} rows of codewords, each with a point and a bar between 0 and 1.",
+    )

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, Panel, name_columns, name_rows, show_image
-from drlib.figures.style import INK, QUIET, WIDTH_IN, grid_lines, new_figure, styled
+from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, Panel, name_columns, name_rows, short_id, show_image
+from drlib.figures.style import INK, QUIET, WIDTH_IN, describe, grid_lines, new_figure, styled
+from drlib.figures.words import Words, say, say_interval, say_list
 
 KINDS = ("scale", "shift")
 TITLES = {"frozen": "classifier frozen", "refitted": "classifier refitted"}
@@ -52,7 +53,7 @@ def plot_difference_ratios(ratios: pd.DataFrame, intervals: pd.DataFrame) -> Fig
     axes[0].set(ylabel="difference ratio (Eq. 7; 0 to 2)", ylim=(0, None))
     title = f"mean and its 95 % interval; {wide.shape[1]} patients, one thin line each (all positions)"
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, title=title, title_fontsize=8.5)
-    return figure
+    return describe(figure, _ratio_words(intervals, ratios["patient"].nunique()))
 
 
 @styled
@@ -79,7 +80,7 @@ def plot_performance(performance: pd.DataFrame, positive: str = "LGG") -> Figure
     handles, labels = axes[0, 0].get_legend_handles_labels()
     title = f"{positive} positive; mean ± SD over folds"
     figure.legend([h[0] for h in handles], labels, loc="outside lower center", ncols=5, title=title, title_fontsize=8.5, columnspacing=1.1)
-    return figure
+    return describe(figure, _performance_words(performance, positive))
 
 
 @styled
@@ -95,7 +96,7 @@ def plot_scanner_images(panels: Mapping[str, Panel], modalities: tuple[str, ...]
         ax.title.set_fontsize(7)
     name_rows(axes, [MODALITY_NAMES[modality] for modality in modalities])
     figure.supxlabel(WINDOW_TEXT, fontsize=8)
-    return figure
+    return describe(figure, _scanner_image_words(panels))
 
 
 @styled
@@ -127,7 +128,7 @@ def plot_scanners(table: pd.DataFrame) -> Figure:
     right.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.4, 0.995), ncols=2, columnspacing=0.8, borderpad=0)
     for ax in (left, right):
         grid_lines(ax, "x")
-    return figure
+    return describe(figure, _scanner_words(table))
 
 
 @styled
@@ -163,7 +164,7 @@ def plot_absorption(table: pd.DataFrame) -> Figure:
     handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="none", color=QUIET, label="as far, at random"))
     handles.append(Line2D([], [], linestyle=":", color=QUIET, label="equal steps"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, columnspacing=1.0, handletextpad=0.4)
-    return figure
+    return describe(figure, _absorption_words(table))
 
 
 def _bars(rows: pd.DataFrame, value: str, low: str, high: str) -> np.ndarray:
@@ -200,5 +201,78 @@ def _draw_performance(ax: Axes, table: pd.DataFrame) -> None:
     for (measure, (colour, line, marker)), offset in zip(MEASURE_STYLES.items(), offsets, strict=True):
         rows = table[table["measure"] == measure].drop_duplicates("magnitude").sort_values("magnitude")
         looks = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4, "linewidth": 1.5, "elinewidth": 0.8, "capsize": 2}
-        ax.errorbar(rows["magnitude"] + offset, rows["value"], rows["spread"], label="NPV" if measure == "npv" else measure, **looks)
+        spread = np.minimum(rows["spread"].to_numpy(), [rows["value"], 1 - rows["value"]])  # a rate ends at 0 and 1
+        ax.errorbar(rows["magnitude"] + offset, rows["value"], spread, label="NPV" if measure == "npv" else measure, **looks)
     grid_lines(ax)
+
+
+def _ratio_words(intervals: pd.DataFrame, n: int) -> Words:
+    told = []
+    for kind in KINDS:
+        row = intervals[(intervals["kind"] == kind) & (intervals["area"] == "all")].sort_values("magnitude").iloc[-1]
+        told.append(f"{say_interval(row['mean'], row['low'], row['high'])} at {kind} {row['magnitude']:g}")
+    return Words(
+        f"Mean difference ratio {say_list(told)}.",
+        f"0: the histogram stays; 2: it shares nothing with what it was (Eq. 7). {n} patients, a thin line each; points: means with 95 % "
+        "intervals over patients, of all positions and of those with brain. Counterpart of Figure 4a and 4b of the paper.",
+        "Two panels, scale and shift: the difference ratio rises with the magnitude.",
+    )
+
+
+def _performance_words(performance: pd.DataFrame, positive: str) -> Words:
+    accuracy = performance[performance["measure"] == "accuracy"]
+    told = []
+    for mode in TITLES:
+        for kind in KINDS:
+            rows = accuracy[(accuracy["mode"] == mode) & (accuracy["kind"] == kind)].sort_values("magnitude")
+            if len(rows):
+                told.append(f"{say(rows['value'].iloc[-1])} at {kind} {rows['magnitude'].iloc[-1]:g} ({mode})")
+    start = accuracy.loc[accuracy["magnitude"] == 0, "value"]
+    return Words(
+        f"Accuracy {say(start.mean()) if len(start) else '–'} without a change becomes {say_list(told)}.",
+        f"Classifier frozen as the paper's text says (top) and refitted as its code does (bottom); {positive} positive. Bars: standard "
+        "deviation over folds, cut at 0 and 1. Counterpart of Figure 4c and 4d of the paper.",
+        "Four panels with five measures over the magnitude of scale and shift, the classifier frozen above and refitted below.",
+    )
+
+
+def _scanner_image_words(panels: Mapping[str, Panel]) -> Words:
+    first, *others = panels.values()
+    inside = first.image("t1ce") > first.image("t1ce").min() + 0.5
+    moved = {name: float(np.abs(p.image("t1ce") - first.image("t1ce"))[inside].mean()) for name, p in list(panels.items())[1:]}
+    most = max(moved, key=moved.get) if moved else None
+    finding = (
+        f"After z-scoring, {most.replace(chr(10), ' ')} changes T1ce most, by {say(moved[most])} SD on average." if most else "One slice."
+    )
+    return Words(
+        finding,
+        f"One slice of patient {short_id(first.patient)} as it is and under the strongest change of each kind ({len(others)}): what the "
+        "network sees. Chosen by rule: the middle of the HGG patients by tumour volume.",
+        "Two rows of the same slice, T1ce and FLAIR: as it is at the left, then noisier, smoother or unevenly bright.",
+    )
+
+
+def _scanner_words(table: pd.DataFrame) -> Words:
+    worst = table.loc[table["frozen"].idxmin()]
+    name = f"{worst['kind']} {worst['level']}".strip()
+    return Words(
+        f"The worst for a frozen classifier is {name}: the accuracy changes by "
+        f"{say_interval(worst['frozen'], worst['frozen_low'], worst['frozen_high'], sign=True)} and {say(worst['ratio'])} of the counts' "
+        "mass moves (difference ratio).",
+        f"Left: difference ratio. Right: change of the accuracy against unchanged scans of the same patients (n = {table['n'].max()}). "
+        "Bars: 95 % intervals over the patients scanned again. Frozen classifiers were fitted to unchanged scans, refitted ones to "
+        "changed scans.",
+        "A row per change of the scanner: how far the counts move at the left, accuracy lost or won at the right, for two classifiers.",
+    )
+
+
+def _absorption_words(table: pd.DataFrame) -> Words:
+    damped, kept = int((table["codeword_change"] < table["latent_change"]).sum()), table["kept"]
+    return Words(
+        f"In {damped} of {len(table)} changes codewords move less far than latents; of the latents that moved {say(kept.min())} to "
+        f"{say(kept.max())} keep their code.",
+        "Filled: each perturbation or scanner change, with 95 % intervals over patients; hollow: steps of the same length in random "
+        "directions. Left, below the dotted line, the quantizer damps; above it, it amplifies. Positions with brain; moved: by more than "
+        "1 % of a latent's length.",
+        "Left: steps of codewords against steps of latents near the diagonal. Right: the share that keeps its code falls as steps grow.",
+    )

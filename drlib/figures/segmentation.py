@@ -16,12 +16,14 @@ from drlib.figures.style import (
     QUIET,
     REGION_COLOURS,
     WIDTH_IN,
+    describe,
     figure_and_axes,
     grid_lines,
     new_figure,
     paper_handle,
     styled,
 )
+from drlib.figures.words import Words, say, say_count
 from drlib.seeds import generator
 
 PAPER_DICE = {"NET": (0.56, 0.28), "ED": (0.68, 0.16), "ET": (0.69, 0.23), "TC": (0.80, 0.19), "WT": (0.76, 0.12)}  # mean, SD
@@ -45,7 +47,7 @@ def plot_training(log: pd.DataFrame) -> Figure:
     for ax in axes:
         ax.set_xlabel("epoch")
         grid_lines(ax)
-    return figure
+    return describe(figure, _training_words(log, dice))
 
 
 @styled
@@ -65,7 +67,7 @@ def plot_segmentations(panels: Sequence[Panel], dice: Sequence[float] | None = N
     name_columns(axes, ["T1ce", "FLAIR", "truth", "prediction"])
     name_rows(axes, [panel.title for panel in panels])
     picture_legend(figure)
-    return figure
+    return describe(figure, _segmentation_words(panels, dice))
 
 
 @styled
@@ -86,7 +88,7 @@ def plot_dice(dice: pd.DataFrame, paper: bool = True, ax: Axes | None = None) ->
     if paper:
         ax.legend(handles=[paper_handle("paper: mean ± SD (WT published without ET)")], loc="lower right")
     grid_lines(ax)
-    return figure
+    return describe(figure, _dice_words(dice, paper))
 
 
 @styled
@@ -115,7 +117,7 @@ def plot_index_maps(panels: Sequence[Panel], codes: Sequence[np.ndarray], codebo
     name_columns(axes, ["T1ce", "truth", f"index map, {height} × {width}", "index map over T1ce"])
     name_rows(axes, [panel.title for panel in panels])
     picture_legend(figure, "One colour per codeword; near codewords look alike.")
-    return figure
+    return describe(figure, _index_map_words(panels, codes, background))
 
 
 def codeword_colours(codebook: np.ndarray, background: int | None = None) -> np.ndarray:
@@ -187,3 +189,50 @@ def _draw_dice(ax: Axes, position: int, region: str, values: np.ndarray) -> None
     )
     jitter = generator(0, "figures", "dice", region).uniform(-0.12, 0.12, len(values))
     ax.plot(position + jitter, values, "o", color=colour, markersize=2.8, alpha=0.7, markeredgewidth=0)
+
+
+def _training_words(log: pd.DataFrame, dice: list[str]) -> Words:
+    last, seen = log.iloc[-1], log.dropna(subset=dice) if dice else log
+    held = f"Dice of the whole tumour {say(seen['dice_WT'].iloc[-1])} on held-out patients, " if "dice_WT" in dice and len(seen) else ""
+    return Words(
+        f"After {len(log)} epochs: {held}{say(last['usage'], 0)} codewords in use, perplexity {say(last['perplexity'], 0)}.",
+        "Left: the loss of Eq. 4 and its terms, logarithmic. Middle: Dice on patients of the segmentation cohort that are kept from "
+        "training. Right: codewords in use, and as many used equally often would carry as much information (perplexity).",
+        "Curves over epochs: losses fall, Dice of the regions rises, codewords in use and perplexity level off.",
+    )
+
+
+def _segmentation_words(panels: Sequence[Panel], dice: Sequence[float] | None) -> Words:
+    span = (
+        f"whole-tumour Dice {say(min(dice))} to {say(max(dice))}" if dice is not None and len(dice) else "truth and prediction side by side"
+    )
+    return Words(
+        f"{len(panels)} patients never seen in training: {span}.",
+        "The slice with the most tumour of patients at equal steps of tumour volume; Dice is that of the whole volume, in 3-D.",
+        f"{len(panels)} rows of patients: T1ce, FLAIR, true regions and predicted regions in colour over FLAIR.",
+    )
+
+
+def _dice_words(dice: pd.DataFrame, paper: bool) -> Words:
+    means = dice[list(REGIONS)].mean().dropna()
+    above = [region for region in means.index if means[region] >= PAPER_DICE[region][0]]
+    beside = f", at or above the paper's mean in {len(above)} of {len(means)} regions" if paper else ""
+    return Words(
+        f"Mean Dice from {say(means.min())} ({means.idxmin()}) to {say(means.max())} ({means.idxmax()}){beside}.",
+        f"{len(dice)} graded patients, none seen in training, a point each. Box: quartiles and median; whiskers: 1.5 interquartile ranges"
+        + ("; diamond: mean ± standard deviation of the paper, which counts WT without ET." if paper else "."),
+        "Box plots of Dice between 0 and 1 for NET, ED, ET, TC and WT" + (" with the published means beside them." if paper else "."),
+    )
+
+
+def _index_map_words(panels: Sequence[Panel], codes: Sequence[np.ndarray], background: int | None) -> Words:
+    all_codes = np.concatenate([index_map.ravel() for index_map in codes])
+    height, width = codes[0].shape
+    pixels = panels[0].images[0].size
+    return Words(
+        f"{len(np.unique(all_codes))} codewords draw {say_count(len(panels), 'slice')}: {height * width} numbers each, where a modality "
+        f"has {pixels:,} pixels.",
+        "One number per cell is all that the decoder receives. One colour per codeword; codewords that lie near each other look alike"
+        + ("; dark grey: background." if background is not None else "."),
+        f"{len(panels)} rows of patients: T1ce, true regions, the index map as coloured tiles, and the tiles over T1ce.",
+    )

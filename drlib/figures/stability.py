@@ -15,7 +15,8 @@ from drlib.cohort.regions import GRADES
 from drlib.figures.ablation import MAP_COLOURS, MAP_RANGE, standardise
 from drlib.figures.cohort import picture_legend
 from drlib.figures.images import Panel, name_columns, name_rows, outline_labels, show_image, show_map
-from drlib.figures.style import INK, PAPER_MARKER, QUIET, WIDTH_IN, grid_lines, new_figure, paper_handle, styled
+from drlib.figures.style import INK, PAPER_MARKER, QUIET, WIDTH_IN, describe, grid_lines, new_figure, paper_handle, styled
+from drlib.figures.words import Words, say, say_count, say_interval, say_list
 
 SEED_COLOURS = ("#0B4F8A", "#B3261E", "#12A57D", "#A88600", "#9D5BDB", "#6B7280")
 KIND_LOOKS = {"other phantoms": ("#0B4F8A", "o"), "same phantoms": ("#12A57D", "^")}
@@ -60,7 +61,7 @@ def plot_seeds(claims: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         for place, seed in enumerate(seeds)
     ]
     figure.legend(handles=[mean, *dots, paper_handle()], loc="outside upper center", ncols=4)
-    return figure
+    return describe(figure, _seed_words(summary, seeds))
 
 
 @styled
@@ -92,7 +93,7 @@ def plot_agreement(pairs: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     ]
     handles.append(Line2D([], [], linestyle="none", color=QUIET, marker="|", markersize=11, markeredgewidth=1.2, label="by chance"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
-    return figure
+    return describe(figure, _agreement_words(pairs, measures))
 
 
 @styled
@@ -112,7 +113,7 @@ def plot_matching(overlaps: Sequence[tuple[pd.DataFrame, tuple[str, str]]], titl
         )
         ax.set(xticks=[], yticks=[])
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, shrink=0.75, aspect=25, label="positions in the brain (white: none)")
-    return figure
+    return describe(figure, _matching_words(overlaps))
 
 
 @styled
@@ -140,7 +141,7 @@ def plot_two_codebooks(
     bar = figure.colorbar(ScalarMappable(Normalize(*MAP_RANGE), MAP_COLOURS), ax=axes[:, 3:], shrink=0.6, aspect=18, pad=0.02)
     bar.set_label("L1 change of the logits\n(SD of a codebook's two maps)", fontsize=8)
     picture_legend(figure, "Index maps: partners have one colour; grey: no partner.")
-    return figure
+    return describe(figure, _two_words(examples, names, partners))
 
 
 def _draw_patient(row: np.ndarray, grade: str, pixels: pd.DataFrame, names: tuple[str, str], colours: tuple, pixel_mm: float) -> None:
@@ -180,3 +181,48 @@ def _wrap(text: str, width: int = 34) -> str:
     for word in text.split():
         lines = [*lines, word] if len(lines[-1]) + len(word) > width else [*lines[:-1], f"{lines[-1]} {word}".strip()]
     return "\n".join(lines)
+
+
+def _seed_words(summary: pd.DataFrame, seeds: list[int]) -> Words:
+    told = [f"{row['claim']} {say_interval(row['mean'], row['low'], row['high'])}" for _, row in summary.head(2).iterrows()]
+    return Words(
+        f"Means over {len(seeds)} seeds: {'; '.join(told)}.",
+        "Coloured: the value of one run with its own 95 % interval over its graded phantoms. Black: mean over seeds with the 95 % t "
+        "interval of that mean. Diamond: the paper's value, where it gives one.",
+        f"{len(summary)} groups of rows; in each a mean with its interval and {len(seeds)} coloured points with theirs.",
+    )
+
+
+def _agreement_words(pairs: pd.DataFrame, measures: Mapping[str, str]) -> Words:
+    told = [f"{words}: {say(pairs[measure].mean())}" for measure, words in measures.items()]
+    by_chance = [measure for measure in measures if f"{measure}_chance" in pairs]
+    least = say_list(f"{say(pairs[f'{measure}_chance'].mean())} ({measures[measure]})" for measure in by_chance)
+    return Words(
+        f"Mean agreement of {say_count(len(pairs), 'pair')} of networks: {'; '.join(told)}.",
+        f"A point is a pair, on the common cohort. Grey ticks: by chance, on average {least}; for codes, codes in random order within a "
+        "slice; for kappa, networks that err independently.",
+        f"{len(measures)} rows of points between 0 and 1: low for codes, higher for grades and segmentations.",
+    )
+
+
+def _matching_words(overlaps: Sequence[tuple[pd.DataFrame, tuple[str, str]]]) -> Words:
+    shares = [np.trace(counts.to_numpy()) / max(counts.to_numpy().sum(), 1) for counts, _ in overlaps]
+    told = [f"{say(100 * share, 0)} % for {first} and {second}" for share, (_, (first, second)) in zip(shares, overlaps, strict=True)]
+    return Words(
+        f"Positions at which a codeword meets its partner: {say_list(told)}.",
+        "Codewords of two networks that meet at the same positions of the common cohort, brain only; partners lie on the diagonal. Were "
+        "the codebooks the same, everything would. Left: phantoms and weights of their own; right: the same phantoms, other weights.",
+        "Two square maps of counts on a logarithmic scale: a faint diagonal in a wide scatter.",
+    )
+
+
+def _two_words(examples: pd.DataFrame, names: tuple[str, str], partners: Mapping[int, int]) -> Words:
+    first, second = (examples[f"code_{name}"].astype(int) for name in names)
+    same = float((first.map(partners) == second).mean())
+    return Words(
+        f"In these slices partners lie on each other at {say(100 * same, 0)} % of the pixels.",
+        "A slice of a patient of each grade, chosen by rule, as two networks see it that share neither phantoms nor weights; lines: true "
+        "regions. Partners have one colour in both index maps. Right: the responsible regions of the patient's own grade, standardised; a "
+        "flat map: none of those codewords occurs in the slice.",
+        "Two rows of patients: T1ce with outlined regions, two mosaics of codes that differ, and two maps of responsible regions.",
+    )

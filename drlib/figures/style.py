@@ -4,6 +4,8 @@ The same colour is the same region or the same grade everywhere. The colours sta
 and tritanopia (tested), and every colour is doubled by a label, a marker or a position. Source: ours.
 """
 
+import base64
+import html
 import io
 from collections.abc import Callable
 from functools import wraps
@@ -11,11 +13,17 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import pandas as pd
+from IPython import get_ipython
+from IPython.core.formatters import BaseFormatter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from traitlets import ObjectName, Unicode
+
+from drlib.figures.vector import figure_svg
+from drlib.figures.words import Words
 
 REGION_COLOURS = {"NET": "#9D5BDB", "ED": "#12A57D", "ET": "#F4C430", "TC": "#8A4B2A", "WT": "#4D4D4D"}
 GRADE_COLOURS = {"LGG": "#0072B2", "HGG": "#D55E00"}
@@ -26,6 +34,24 @@ PAPER_MARKER = {"marker": "D", "markerfacecolor": "white", "markeredgecolor": "b
 WIDTH_IN = 8.0  # every figure has the width of the page, so that type is of one size
 
 pd.set_option("display.max_colwidth", None)  # the tables beside the figures show their words whole
+
+
+class _CsvFormatter(BaseFormatter):
+    format_type = Unicode("text/csv")
+    print_method = ObjectName("_repr_csv_")  # of frames alone, by type: nothing else has this method
+
+
+def offer_csv() -> None:
+    """In a notebook: let every frame that is shown carry its values as CSV of full precision too, of which the book makes its downloads."""
+    shell = get_ipython()
+    if shell is None:
+        return
+    formatter = _CsvFormatter(parent=shell.display_formatter, enabled=True)
+    formatter.for_type(pd.DataFrame, pd.DataFrame.to_csv)
+    shell.display_formatter.formatters["text/csv"] = formatter
+
+
+offer_csv()
 
 STYLE: dict[str, Any] = {
     "figure.dpi": 140,
@@ -65,10 +91,25 @@ R = TypeVar("R")
 
 
 class BookFigure(Figure):
-    """A figure that belongs to no window list: a notebook shows it once, where it is the value of a cell, and then forgets it."""
+    """A figure that belongs to no window list: a notebook shows it once, where it is the value of a cell, and then forgets it.
 
-    def _repr_png_(self) -> bytes:
-        return figure_png(self)
+    It comes with its ``words``. A notebook shows picture and caption; the same output holds the figure as PNG and as SVG, and the words
+    as metadata, of which the book is made.
+    """
+
+    words: Words | None = None
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+        png = figure_png(self)
+        bundle = {"text/plain": self.words.caption if self.words else "a figure", "text/html": _notebook_figure(png, self.words)}
+        bundle |= {"image/png": base64.b64encode(png).decode(), "image/svg+xml": figure_svg(self)}
+        return bundle, {"drlib": self.words._asdict()} if self.words else {}
+
+
+def describe(figure: Figure, words: Words) -> Figure:
+    """Give ``figure`` its words and return it."""
+    figure.words = words
+    return figure
 
 
 def figure_png(figure: Figure, dpi: float | None = None) -> bytes:
@@ -77,6 +118,12 @@ def figure_png(figure: Figure, dpi: float | None = None) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=dpi or figure.dpi, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _notebook_figure(png: bytes, words: Words | None) -> str:
+    alt, caption = (html.escape(words.alt), html.escape(words.caption)) if words else ("", "")
+    picture = f'<img alt="{alt}" style="max-width: 100%" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return f'<figure style="margin: 0; max-width: 60em">{picture}<figcaption>{caption}</figcaption></figure>'
 
 
 def styled(plot: Callable[P, R]) -> Callable[P, R]:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
-from drlib.figures.style import INK, PAPER_MARKER, WIDTH_IN, grid_lines, new_figure, paper_handle, styled
+from drlib.figures.style import INK, PAPER_MARKER, WIDTH_IN, describe, grid_lines, new_figure, paper_handle, styled
+from drlib.figures.words import Words, say_count, say_list
 
 VERDICTS = {  # word -> colour, sign; the sign says the same without colour
     "holds": ("#00734F", "\N{CHECK MARK}"),
@@ -35,7 +35,7 @@ def plot_verdict(claims: pd.DataFrame) -> Figure:
     ours = ax.plot([], [], "o-", color=INK, markersize=6, label="ours")[0]
     ax.legend(handles=[ours, paper_handle()], loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     grid_lines(ax, "x")
-    return figure
+    return describe(figure, _words(shown))
 
 
 def verdict_table(claims: pd.DataFrame) -> pd.DataFrame:
@@ -51,18 +51,40 @@ def verdict_table(claims: pd.DataFrame) -> pd.DataFrame:
     ).set_index("claim")
 
 
-def linked_verdicts(claims: pd.DataFrame) -> Styler:
-    """Return the ledger as a table for the verdict's page: each claim a link to what shows it, with n and cohort below, and the verdict.
+class Ledger:
+    """Claims as a table for a page: each claim a link to what shows it, with n and cohort below, and the verdict.
+
+    On a narrow screen a row is shown as a card. The same table comes as CSV of full precision.
+    """
+
+    def __init__(self, claims: pd.DataFrame):
+        self.claims = claims
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        plain = self.claims.drop(columns="evidence", errors="ignore")
+        return {"text/html": self.to_html(), "text/csv": plain.to_csv(index=False), "text/plain": plain.to_string()}
+
+    def to_html(self) -> str:
+        """Return the table; every text is escaped."""
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("claim", "paper", "ours", "verdict"))
+        rows = zip(self.claims.itertuples(), verdict_table(self.claims).itertuples(), strict=True)
+        body = "\n".join(_row(claim, shown) for claim, shown in rows)
+        return f'<table class="ledger">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
+
+
+def linked_verdicts(claims: pd.DataFrame) -> Ledger:
+    """Return the ledger as a table for the verdict's page.
 
     ``claims``: as in ``claims.json``, with ``cohort``, ``unit`` (of n) and ``evidence`` (``notebooks/05_grading.html#label`` or None).
-    Every text is escaped; links are those of pages that lie beside the verdict's.
+    Links are those of pages that lie beside the verdict's.
     """
-    table = verdict_table(claims).reset_index()
-    table["claim"] = [_linked(row) for row in claims.itertuples()]
-    colours = {f"{sign} {word}": f"color: {colour}; font-weight: 600" for word, (colour, sign) in VERDICTS.items()}
-    style = table[["claim", "paper", "ours", "verdict"]].style.format({name: html.escape for name in ("paper", "ours", "verdict")})
-    style = style.map(colours.get, subset=["verdict"]).set_properties(subset=["claim"], **{"text-align": "left", "min-width": "10em"})
-    return style.set_properties(subset=["paper", "ours", "verdict"], **{"text-align": "left"}).hide()
+    return Ledger(claims)
+
+
+def _row(claim, shown) -> str:
+    verdict = f'<td class="verdict"><span data-verdict="{claim.verdict}">{html.escape(shown.verdict)}</span></td>'
+    numbers = "".join(f'<td data-name="{name}">{html.escape(str(getattr(shown, name)))}</td>' for name in ("paper", "ours"))
+    return f'<tr><td class="claim">{_linked(claim)}</td>{numbers}{verdict}</tr>'
 
 
 def _linked(row) -> str:
@@ -109,3 +131,13 @@ def _with_interval(value: object, interval: object) -> str:
         return _text(value)
     ends = f"[{interval[0]:.2f}, {interval[1]:.2f}]"
     return (f"{value:.2f} {ends}" if _is_number(value) else f"{_text(value)} {ends}").replace("-", "\N{MINUS SIGN}")
+
+
+def _words(shown: pd.DataFrame) -> Words:
+    counts = shown["verdict"].value_counts()
+    told = [f"{counts[word]} {VERDICTS[word][1]} {word}" for word in VERDICTS if counts.get(word)]
+    return Words(
+        f"Of {say_count(len(shown), 'claim')} on a scale from 0 to 1: {say_list(told)}.",
+        "Point: ours, with its 95 % interval (of what: see the ledger); diamond: the paper's value. Colour and sign: the verdict.",
+        "A row per claim with the paper's value as a diamond, ours as a point with its interval, and the verdict in words at the right.",
+    )

@@ -2,7 +2,7 @@
 
 A trained model is one folder: ``model.safetensors`` and ``model.json`` (chapter 03), and beside them ``classifier.json`` and
 ``responsible.json`` (chapter 05), which only grading needs, and ``fidelity.json``, which says whether it may count in bfloat16. A patient
-that cannot be read is reported; the others go on.
+that cannot be read is reported; the others go on. SHIPPED_WORD in the place of a folder is the network that comes with the library.
 """
 
 import json
@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from drlib.artifacts import write_atomically, write_json
 from drlib.cohort.brats import find_patients, load_patient
-from drlib.cohort.nifti import write_nifti
 from drlib.cohort.patient import Patient
 from drlib.cohort.preprocessing import Slices, make_slices
 from drlib.cohort.problems import PatientError, Problem, failed
@@ -32,12 +32,14 @@ from drlib.radiomics.classifier import GradeClassifier, load_classifier, predict
 from drlib.radiomics.fidelity import load_fidelity
 from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_patient
 from drlib.segmentation.dice import dice_scores
-from drlib.segmentation.model import TrainedModel, load_model
+from drlib.segmentation.model import TrainedModel, load_model, shipped_model
 from drlib.segmentation.network import Precision
-from drlib.series.notice import network_origin
+from drlib.series.maps import write_maps
+from drlib.series.notice import PHANTOM_TRAINED, network_origin, prediction_notice
 from drlib.series.report import PatientFindings, write_report
 
-FILE_LABELS = np.array([0, 1, 2, 4], dtype=np.uint8)  # BraTS 2018-2021: 1 NET, 2 ED, 4 ET
+SHIPPED_WORD, SHIPPED_NAME = "shipped", "demo"
+UNKNOWN_ORIGIN = "not recorded; see model.json"
 
 
 class ModelFolderError(DeepRadiomicsError):
@@ -53,45 +55,54 @@ class AppliedModel:
         hash: which codebook counts (:func:`drlib.radiomics.histogram.codebook_hash`).
         classifier: P(HGG) from counts; None where only features are asked for.
         responsible: ``codewords`` by grade, ``background`` and the ``cohort`` they were found in; empty without a classifier.
+        origin: in a few words, what trained the network.
     """
 
     model: TrainedModel
     hash: str
     classifier: GradeClassifier | None
     responsible: dict[str, Any]
+    origin: str = UNKNOWN_ORIGIN
 
     @property
     def provenance(self) -> dict[str, str]:
         """What made a number: model, profile, software, the cohort that the classifier was fitted to, and what trained the network."""
-        profile, cohort = self.model.profile, {}
-        if self.responsible:
-            fitted_to = self.responsible["cohort"]
-            cohort = {"trained_on": fitted_to, "network": network_origin(profile, fitted_to)}
+        profile = self.model.profile
+        fitted = {"trained_on": self.responsible["cohort"]} if self.responsible else {}
         made_with = {"model": self.hash, "profile": profile.name, "profile_hash": profile.hash, "precision": self.model.network.precision}
-        return made_with | {"drlib": version("drlib")} | cohort
+        return made_with | {"drlib": version("drlib")} | fitted | {"network": self.origin}
 
 
 def open_applied_model(
-    folder: Path | None,
+    folder: Path | str | None,
     device: str = "cpu",
     graded: bool = False,
     results: Path = Path("results"),
     precision: Precision | Literal["auto"] = "auto",
 ) -> AppliedModel:
-    """Open a folder with a trained model; the newest below ``results`` where None is given.
+    """Open a folder with a trained model; the newest below ``results`` where None is given, the library's own for the word ``shipped``.
 
     ``precision`` "auto" is bf16 where ``fidelity.json`` says that this network's counts pass in it (see
     :mod:`drlib.radiomics.fidelity`). Else it is the precision of the profile, fp32 or bf16, in which the counts were made that the
     classifier was fitted to: without a measurement that allows another, new counts are made as those were.
 
-    Raises ModelFolderError where there is none, where ``graded`` is asked for and there is no classifier, or where classifier and
-    network do not belong together.
+    Raises ModelFolderError where there is none, where ``graded`` is asked for and there is no classifier, where classifier and
+    network do not belong together, or where this computer has no such device.
     """
-    folder = Path(folder) if folder is not None else _newest_model(results)
+    _check_device(device)
+    shipped = folder == SHIPPED_WORD
+    folder = shipped_model(SHIPPED_NAME) if shipped else Path(folder) if folder is not None else _newest_model(results, graded)
+    if shipped and graded:
+        raise ModelFolderError(
+            "the network that comes with drlib has no classifier and cannot grade. Make one with: drlib run --chapters 05, "
+            "then grade without --model"
+        )
     if not (folder / "model.json").is_file():
-        raise ModelFolderError(f"{folder} holds no trained model (model.json). Make one with: drlib run --chapters 03")
+        raise ModelFolderError(
+            f"{folder} holds no trained model (model.json). Give another folder, or make one with: drlib run --chapters 03"
+        )
     model = load_model(folder, device)
-    applied = AppliedModel(model, codebook_hash(model), None, {})
+    applied = AppliedModel(model, codebook_hash(model), None, {}, _origin(folder, model))
     if precision != "auto":
         model.network.precision = precision
     elif _bf16_passed(folder / "fidelity.json", applied.hash):
@@ -143,19 +154,19 @@ def write_table(table: pd.DataFrame, out: Path) -> Path:
 def grade_patients(data: Path, applied: AppliedModel, out: Path, progress: bool = False) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Grade every patient below ``data`` and write what was found to ``out``; return the findings and the problems.
 
-    One patient's files are written to ``out`` itself, those of several to ``out/<patient>``: ``grade.json``, ``report.html`` and, on
-    the patient's own grid, ``segmentation.nii.gz`` (1 NET, 2 ED, 4 ET), ``codewords.nii.gz`` (the code index at every voxel),
-    ``responsible_LGG.nii.gz`` and ``responsible_HGG.nii.gz`` (L1 change of the logits when the responsible codewords of that grade are
-    replaced by the background's).
+    One patient's files are written to ``out`` itself, those of several to ``out/<patient>``: ``grade.json``, ``report.html``, and the
+    maps on the patient's own grid (:func:`drlib.series.maps.write_maps`): segmentation, codewords and, for each grade, the L1 change of
+    the logits when its responsible codewords are replaced by the background's.
     """
     patients = find_patients(data)
+    notice = prediction_notice(applied.model.profile, applied.provenance["trained_on"])
     problems: list[Problem] = []
     results = []
     for patient, slices in _readable(patients, applied, problems, progress):
         findings = examine(patient, slices, applied)
         folder = out / folder_name(patient.id) if len(patients) > 1 else out
         results.append(_plain(findings, applied))
-        _write_maps(findings, slices, folder)
+        write_maps(findings, patient.files["t1ce"], folder, notice)
         write_json(folder / "grade.json", results[-1])
         results[-1]["report"] = str(write_report(findings, applied.provenance, folder / "report.html"))
     return results, problems
@@ -190,6 +201,13 @@ def folder_name(patient: str) -> str:
     return re.sub(r"[^\w.-]", "_", patient).lstrip(".") or "patient"
 
 
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        raise ModelFolderError(f"there is no device {device!r} here: give cpu, or cuda on a computer with an NVIDIA GPU") from error
+
+
 def _with_classifier(applied: AppliedModel, folder: Path) -> AppliedModel:
     if not all((folder / name).is_file() for name in ("classifier.json", "responsible.json")):
         raise ModelFolderError(f"{folder} holds a network, but no classifier beside it. Make one with: drlib run --chapters 05")
@@ -200,6 +218,15 @@ def _with_classifier(applied: AppliedModel, folder: Path) -> AppliedModel:
     return replace(applied, classifier=classifier, responsible=responsible)
 
 
+def _origin(folder: Path, model: TrainedModel) -> str:
+    if folder == shipped_model(SHIPPED_NAME):
+        return f"{PHANTOM_TRAINED}, comes with drlib"
+    found_in = folder / "responsible.json"  # the one file of a model that names the cohort
+    return (
+        network_origin(model.profile, json.loads(found_in.read_text(encoding="utf-8"))["cohort"]) if found_in.is_file() else UNKNOWN_ORIGIN
+    )
+
+
 def _bf16_passed(path: Path, codebook: str) -> bool:
     if not path.is_file():
         return False
@@ -207,10 +234,11 @@ def _bf16_passed(path: Path, codebook: str) -> bool:
     return fidelity.codebook == codebook and fidelity.passes
 
 
-def _newest_model(results: Path) -> Path:
+def _newest_model(results: Path, graded: bool) -> Path:
     found = sorted(results.glob("*/model/model.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ModelFolderError(f"no trained model below {results}/. Give one with --model, or make one with: drlib run")
+        given = "a folder" if graded else f"a folder or the word {SHIPPED_WORD}"
+        raise ModelFolderError(f"no trained model below {results}/. Give {given} with --model, or make one with: drlib run")
     return found[-1].parent
 
 
@@ -231,15 +259,6 @@ def _readable(patients: list[Patient], applied: AppliedModel, problems: list[Pro
 def _read_slices(patient: Patient, applied: AppliedModel) -> Slices:
     profile = applied.model.profile
     return make_slices(load_patient(patient), profile.preprocessing, profile.cohort.spacing_mm)
-
-
-def _write_maps(findings: PatientFindings, slices: Slices, folder: Path) -> None:
-    maps = {"segmentation": FILE_LABELS[findings.prediction], "codewords": findings.codes.astype(np.int16)}
-    for name, values in maps.items():
-        write_nifti(folder / f"{name}.nii.gz", slices.geometry.restore(values), slices.geometry.affine, f"drlib {name}")
-    for grade, values in findings.responsible.items():
-        volume = slices.geometry.restore(values, order=1)
-        write_nifti(folder / f"responsible_{grade}.nii.gz", volume, slices.geometry.affine, f"drlib {grade}-responsible regions")
 
 
 def _plain(findings: PatientFindings, applied: AppliedModel) -> dict[str, Any]:

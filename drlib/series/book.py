@@ -4,39 +4,41 @@ The site is staged in ``build/site`` with the layout of the repository (``book/`
 source and the executed copy alike, and built by Jupyter Book with every warning an error.
 """
 
+import datetime
 import html
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import yaml
 
 from drlib.artifacts import MANIFEST
+from drlib.figures import plot_front
+from drlib.series.citation import bibtex_entries
 from drlib.series.claims import headline, read_claims
+from drlib.series.examples import front_example
 from drlib.series.execute import format_seconds
+from drlib.series.front import headline_cards
+from drlib.series.images import images_notice, stage_images
 from drlib.series.notice import PHANTOM_TRAINED, RESEARCH_ONLY, network_origin, phantom_trained
+from drlib.series.pages import finish_pages
 from drlib.series.run import STAGE_CHAPTERS
+from drlib.series.staging import stage_figure, stage_notebook
 from drlib.series.workflow import Series, SeriesError
-
-PARAMETERS, INJECTED = "parameters", "injected-parameters"
-# Jupyter Book loads sphinx-thebe whether it is used or not: an error in the console of every page, and an address outside the site.
-_LIVE_CODE_SCRIPTS = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL)
-# Where a notebook finds the pictures of the codebook atlas; the site has copies of its own.
-_ATLAS_PICTURES = re.compile(r'(src=\\")[^"\\]*/atlas/(?=(patches|maps)/)')
-SHOWN_PARAMETERS = ("profile", "seed")  # the others are folders of whoever ran it
+from drlib.viewer.page import STATIC
 
 
-def build_book(series: Series, say=lambda line: None) -> Path:
+def build_book(series: Series, say=lambda line: None, publish_images: bool = False) -> Path:
     """Stage the book of an executed series, build it strictly and return ``build/html/index.html``.
 
+    The viewer's volumes are put in for phantoms; those of a user's cohort only where ``publish_images`` asks for it.
     Raises SeriesError where a chapter is not executed, or with the end of the log where Jupyter Book warns about anything.
     """
-    staged = stage_book(series)
+    staged = stage_book(series, publish_images)
+    say(images_notice(series, publish_images))
     built = series.root / "build" / "book"
     say("building the site, about half a minute")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(staged)]
@@ -45,8 +47,7 @@ def build_book(series: Series, say=lambda line: None) -> Path:
     if done.returncode:
         warnings = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise SeriesError("the book does not build:\n" + "\n".join(warnings[-40:]))
-    for page in (built / "_build" / "html").rglob("*.html"):
-        page.write_text(_LIVE_CODE_SCRIPTS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    finish_pages(built / "_build" / "html", staged, series, cohort_banner(series))
     site = series.root / "build" / "html"
     shutil.rmtree(site, ignore_errors=True)
     os.replace(built / "_build" / "html", site)
@@ -54,51 +55,46 @@ def build_book(series: Series, say=lambda line: None) -> Path:
     return site / "index.html"
 
 
-def stage_book(series: Series) -> Path:
-    """Put everything the site is built from under ``build/site`` and return that folder."""
+def stage_book(series: Series, publish_images: bool = False) -> Path:
+    """Put everything the site is built from under ``build/site`` and return that folder; see :func:`build_book` for ``publish_images``."""
     missing = [name for name in series.chapters if not series.executed(name).is_file()]
     if missing:
         raise SeriesError(f"not executed yet: {', '.join(missing)}. Execute with: drlib run --profile {series.profile}")
     site = series.root / "build" / "site"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(series.root / "book", site / "book")
+    shutil.copytree(STATIC, site / "book" / "_static", dirs_exist_ok=True)
+    stage_images(series, site / "book" / "_static", publish_images)
     shutil.copy(series.root / "_toc.yml", site)
     _write_config(series, site / "_config.yml")
     (site / "book" / "status.md").write_text(status_page(series), encoding="utf-8")
-    (site / "book" / "_generated").mkdir()
-    (site / "book" / "_generated" / "headline.md").write_text(headline(read_claims(series.run)), encoding="utf-8")
-    _stage_atlas(series, site / "book" / "_static" / "atlas")
+    _write_front(series, site / "book" / "_generated")
     (site / "notebooks").mkdir()
     for name in series.chapters:
-        notebook = tidy_notebook(nbformat.read(series.executed(name), as_version=4), series)
-        nbformat.write(notebook, site / "notebooks" / f"{name}.ipynb")
+        stage_notebook(series, name, site, publish_images)
     return site
 
 
-def tidy_notebook(notebook: nbformat.NotebookNode, series: Series) -> nbformat.NotebookNode:
-    """Return an executed notebook as readers shall see it: the parameters that were used, and no folder of this computer."""
-    injected = [cell for cell in notebook.cells if INJECTED in cell.metadata.get("tags", [])]
-    notebook.cells = [cell for cell in notebook.cells if cell not in injected]
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        if PARAMETERS in cell.metadata.get("tags", []):
-            cell.source = _shown_parameters(cell.source, series)
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    notebook.metadata.pop("papermill", None)
-    text = nbformat.writes(notebook)
-    for folder in (series.root, series.run.folder.parent, Path.home()):
-        quoted = json.dumps(str(folder))[1:-1]
-        text = text.replace(quoted + "/", "").replace(quoted, ".")
-    return nbformat.reads(_ATLAS_PICTURES.sub(r"\1../_static/atlas/", text), as_version=4)
+CITE = """```bibtex
+{}
+```
+
+```bibtex
+{}
+```
+"""
 
 
-def _stage_atlas(series: Series, folder: Path) -> None:
-    """Copy the table and the pictures of the codebook atlas; patches of patients who are not phantoms stay where they are."""
-    atlas = series.run.folder / "atlas"
-    if (atlas / MANIFEST).is_file():
-        hidden = ["tokens.csv", MANIFEST, *([] if series.run.is_phantom else ["patches"])]
-        shutil.copytree(atlas, folder, ignore=shutil.ignore_patterns(*hidden))
+def _write_front(series: Series, folder: Path) -> None:
+    """Write what the first page includes: its picture, its cards and its table."""
+    claims = read_claims(series.run)
+    (folder / "figures").mkdir(parents=True)
+    (folder / "headline.md").write_text(headline(claims), encoding="utf-8")
+    (folder / "cards.md").write_text(headline_cards(claims), encoding="utf-8")
+    (folder / "cite.md").write_text(CITE.format(*bibtex_entries(series.root / "CITATION.cff")), encoding="utf-8")
+    (folder / "front.md").write_text(
+        stage_figure(plot_front(*front_example(series.run)), "fig-front", folder / "figures"), encoding="utf-8"
+    )
 
 
 def cohort_banner(series: Series) -> str:
@@ -127,6 +123,7 @@ def status_page(series: Series) -> str:
     return STATUS_PAGE.format(
         label=series.run.label,
         hash=series.run.profile.hash,
+        built=datetime.datetime.now(datetime.UTC).date(),
         rows="\n".join(rows),
         total=format_seconds(sum(record["seconds"] for record in records.values())),
         computing=format_seconds(sum(manifest["seconds"] for manifest in stages.values())),
@@ -138,7 +135,9 @@ def status_page(series: Series) -> str:
 STATUS_PAGE = """(status)=
 # Status
 
-What this copy of the book was made from: {label} (profile hash `{hash}`).
+What this copy of the book was made from: {label} (profile hash `{hash}`), built on {built}.
+
+## Run times
 
 | chapter | executed in | results computed in it (seconds) | finished (UTC) |
 |:--|--:|:--|:--|
@@ -147,31 +146,24 @@ What this copy of the book was made from: {label} (profile hash `{hash}`).
 Executing all chapters took {total}; computing the results that they show, once, {computing}, on a computer with {cores} cores.
 A result that is already there is checked and reused, so that a chapter may be executed in less time than its results took.
 
+## Software
+
 | software | version |
 |:--|:--|
 {versions}
+
+## Weight of the pages
+
+<div id="page-weights"></div>
 """
 
 
 def _write_config(series: Series, path: Path) -> None:
     config = yaml.safe_load((series.root / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("html", {})["announcement"] = cohort_banner(series)
+    entries = bibtex_entries(series.root / "CITATION.cff")
+    config["sphinx"]["config"]["html_context"] = dict(zip(("cite_book", "cite_paper"), entries, strict=True))
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _shown_parameters(source: str, series: Series) -> str:
-    values = series.parameters
-    lines = source.splitlines()
-    for name in SHOWN_PARAMETERS:
-        lines = [_assign(line, name, values[name]) for line in lines]
-    return "\n".join(lines)
-
-
-def _assign(line: str, name: str, value: str | int) -> str:
-    if line.split("=")[0].strip() != name:
-        return line
-    _, hash_sign, comment = line.partition("#")
-    return f"{name} = {json.dumps(value)}" + (f"  #{comment}" if hash_sign else "")
 
 
 def _stage_manifests(series: Series) -> dict[str, dict]:

@@ -130,7 +130,7 @@ def headline(claims: pd.DataFrame) -> str:
     shown = claims[claims["id"].isin(HEADLINE)]
     for row in shown.itertuples():
         interval = "" if row.interval is None else " [{:.2f}, {:.2f}]".format(*row.interval)
-        lines.append(f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} |")
+        lines.append(f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} |".replace("-0.", "\N{MINUS SIGN}0."))
     first, n = shown.iloc[0], int(shown["n"].max())
     whose = "synthetic patients (phantoms)" if first["cohort"] == "phantom" else f"patients of the cohort {first['cohort']}"
     return "\n".join(

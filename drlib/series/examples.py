@@ -12,18 +12,21 @@ import pandas as pd
 import torch
 
 from drlib.cohort.brats import PatientVolume, find_patients, load_patient
+from drlib.cohort.regions import GRADES, MODALITIES
 from drlib.cohort.slices import SliceStore
 from drlib.figures.ablation import AblationCase, FrozenCase
-from drlib.figures.images import Panel, largest_slice, short_id
-from drlib.radiomics.ablation import encode_patient, encode_tumours, responsible_regions, token_change
+from drlib.figures.images import MODALITY_NAMES, Panel, largest_slice, short_id
+from drlib.figures.segmentation import codeword_colours
+from drlib.radiomics.ablation import encode_patient, encode_tumours, predict_labels, responsible_regions, token_change
 from drlib.radiomics.classifier import fit_classifier
 from drlib.radiomics.scanners import SCANNER_CHANGES, MissingModality, change_slices
-from drlib.series.notice import prediction_notice
+from drlib.series.notice import RESEARCH_ONLY, prediction_notice
 from drlib.series.run import Run
 from drlib.series.stages import (
     Ablation,
     Cohort,
     Segmentation,
+    choose_patients,
     make_phantoms,
     open_atlas,
     open_cohort,
@@ -36,17 +39,11 @@ from drlib.series.stages import (
 from drlib.viewer.ablation import AblationPanel, ablation_panel
 from drlib.viewer.codewords import CodewordsPanel, codeword_explorer
 from drlib.viewer.grading import GradingPanel, grading_panel
+from drlib.viewer.page import OVERLAYS, StillPicture, VolumeViewer, draw_still
 from drlib.viewer.perturbation import PerturbationPanel, PerturbedPatient, perturbation_panel
+from drlib.viewer.volumes import STORED_WORDS, find_grid, spread_codes, tumour_weight
 
-
-def choose_patients(cohort: Cohort, per_grade: int, grades: Sequence[str] = ("HGG", "LGG")) -> list[str]:
-    """Return ``per_grade`` graded patients of each grade, at equal steps of tumour volume between the 20th and the 80th percentile."""
-    chosen = []
-    for grade in grades:
-        ordered = cohort.volumes[cohort.volumes["grade"] == grade].sort_values("WT").index
-        steps = np.linspace(0.2, 0.8, per_grade) if per_grade > 1 else [0.5]
-        chosen += [ordered[round(step * (len(ordered) - 1))] for step in steps]
-    return list(dict.fromkeys(chosen))
+ATLAS = "12_atlas.html"  # beside the chapters: a card for each codeword
 
 
 def patient_panels(cohort: Cohort, patients: Sequence[str], segmentation: Segmentation | None = None) -> list[Panel]:
@@ -77,18 +74,37 @@ def index_map_examples(cohort: Cohort, segmentation: Segmentation) -> tuple[list
 def ablation_examples(run: Run, grade: str, n: int = 4) -> list[AblationCase]:
     """Return ``n`` patients of ``grade`` with the maps of both grades' responsible codewords.
 
-    Of each the slice that holds most of the grade's responsible codewords; the one with the most tumour where it holds none.
+    Of each, among the slices with at least half as much tumour as the largest, the one that holds most of the grade's responsible
+    codewords; the one with the most tumour where none of them holds any.
     """
     cohort, segmentation, background = open_cohort(run), open_segmentation(run), open_histograms(run).background
     model, by_grade, cases = segmentation.model, open_grading(run).by_grade, []
     for patient in choose_patients(cohort, n, (grade,)):
         codes = encode_patient(model, cohort.grading.images(patient))
-        held = np.isin(codes.numpy(), by_grade[grade]).sum(axis=(1, 2))
+        area = (cohort.grading.labels(patient) > 0).sum(axis=(1, 2))
+        held = np.isin(codes.numpy(), by_grade[grade]).sum(axis=(1, 2)) * (area >= area.max() / 2)
         panel = _panel(cohort.grading, patient, segmentation, int(held.argmax()) if held.any() else None)
         images = panel.images[None]
         maps = {name: responsible_regions(model, images, codewords, background)[0] for name, codewords in by_grade.items()}
         cases.append(AblationCase(panel, maps))
     return cases
+
+
+def patient_viewer(
+    run: Run, overlay: str = "none", overlays: Sequence[str] = OVERLAYS, grade: str = "HGG", modality: str = "flair", compare: str = ""
+) -> VolumeViewer:
+    """Return the MRI viewer, opened at the ``grade``'s middle patient; its still picture is drawn from what the chapters so far have left.
+
+    ``overlay`` is shown first and ``compare``, where given, in a second picture beside it; ``overlays`` can be chosen.
+    """
+    cohort = open_cohort(run)
+    patient = choose_patients(cohort, 1, (grade,))[0]
+    pictures = [StillPicture(*_still(run, cohort.grading, patient, modality, kind)) for kind in (overlay, compare) if kind]
+    predicted = set(overlays) - {"none", "truth"}
+    notice = prediction_notice(run.profile, run.cohort_name) if predicted else f"{RESEARCH_ONLY}."
+    caption = f"{run.label[0].upper()}{run.label[1:]}; patient {patient} first. Volumes are cropped to the brain; {STORED_WORDS}. {notice}"
+    atlas = ATLAS if "codewords" in overlays else ""
+    return VolumeViewer(patient, pictures, caption, modality, overlay, compare, tuple(overlays), atlas)
 
 
 def scanner_examples(run: Run) -> dict[str, Panel]:
@@ -156,6 +172,12 @@ def overview_example(run: Run) -> tuple[Panel, np.ndarray, np.ndarray, pd.Series
     return case.panel, codes, codebook, counts, p_hgg, case.maps["HGG"], histograms.background
 
 
+def front_example(run: Run) -> tuple[Panel, np.ndarray, np.ndarray, np.ndarray, float, int]:
+    """Return the patient of :func:`overview_example` as :func:`drlib.figures.plot_front` takes it."""
+    panel, codes, codebook, _, p_hgg, region, background = overview_example(run)
+    return panel, codes, codebook, region, p_hgg, background
+
+
 def locality_example(run: Run, ablation: Ablation) -> tuple[np.ndarray, tuple[int, int], int, pd.DataFrame, Panel]:
     """Return the map of one replaced token, its cell, the stride, the shares outside of all measured tokens, and the slice."""
     cohort, model = open_cohort(run), open_model(run)
@@ -183,6 +205,36 @@ def _panel(store: SliceStore, patient: str, segmentation: Segmentation | None, i
     prediction = None if segmentation is None else _segment(segmentation, images[index])
     pixel_mm = float(np.sqrt(geometry.pixel_volume_mm3 / geometry.spacing_mm))
     return Panel(patient, images[index], labels[index], prediction, store.grade(patient), pixel_mm)
+
+
+def _still(run: Run, store: SliceStore, patient: str, modality: str, kind: str) -> tuple[bytes, str]:
+    """Return the picture with which a viewer opens, and what it shows in words."""
+    images, labels, colours = store.images(patient), store.labels(patient), None
+    index = int(tumour_weight(labels).sum(axis=(1, 2)).argmax())
+    _, rows, columns = find_grid(images, store.geometry(patient)).where
+    if kind in GRADES:
+        maps = responsible_regions(open_model(run), images, open_grading(run).by_grade[kind], open_histograms(run).background)
+        index = int(maps.sum(axis=(1, 2)).argmax()) if maps.any() else index
+        overlay = maps[index]
+    else:
+        overlay, colours = _overlay(run, images[index], labels[index], kind)
+    shown = None if overlay is None else overlay[rows, columns]
+    image = images[index, MODALITIES.index(modality), rows, columns]
+    over = f", with the {OVERLAYS[kind]} in colour" if OVERLAYS[kind] else ""
+    return draw_still(image, shown, kind, colours), f"Axial slice of patient {patient}, {MODALITY_NAMES[modality]}{over}"
+
+
+def _overlay(run: Run, image: np.ndarray, labels: np.ndarray, kind: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return labels or code indices over one slice (H, W), and the colours (K, 3) of the codewords where they are shown."""
+    if kind in ("none", "truth"):
+        return (labels if kind == "truth" else None), None
+    model = open_model(run)
+    codes = encode_patient(model, image[None])
+    if kind == "prediction":
+        return predict_labels(model, codes)[0], None
+    colours = codeword_colours(model.network.quantizer.codebook.detach().cpu().numpy())
+    colours[np.bincount(codes.numpy().ravel()).argmax()] = 0  # the commonest code of a slice is that of what lies around the head
+    return spread_codes(codes.numpy(), image.shape[-2:])[0], colours
 
 
 def _segment(segmentation: Segmentation, image: np.ndarray) -> np.ndarray:

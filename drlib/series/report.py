@@ -1,15 +1,18 @@
-"""One patient's findings as one HTML page with its pictures inside, to be read without the project and without a network."""
+"""One patient's findings as one HTML page with its pictures and its viewer inside, to be read without the project and without a network."""
 
 import base64
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from drlib.artifacts import write_atomically
 from drlib.cohort.preprocessing import Slices
+from drlib.cohort.regions import MODALITIES
 from drlib.figures.ablation import MAP_COLOURS, MAP_RANGE, standardise
 from drlib.figures.images import (
     WINDOW_TEXT,
@@ -25,6 +28,8 @@ from drlib.figures.images import (
 from drlib.figures.segmentation import codeword_colours
 from drlib.figures.style import WIDTH_IN, figure_png, new_figure
 from drlib.series.notice import PHANTOM_TRAINED, RESEARCH_ONLY
+from drlib.viewer.page import NIIVUE, OVERLAYS, STATIC, StillPicture, VolumeViewer, draw_still
+from drlib.viewer.volumes import STORED_WORDS, PatientVolumes, as_script, find_grid, make_index, make_volumes
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,9 @@ class PatientFindings:
 
 def write_report(findings: PatientFindings, provenance: dict[str, str], path: Path) -> Path:
     """Write the page. Everything that comes from files (ids above all) is escaped."""
+    volumes = make_volumes(
+        findings.slices, findings.patient, findings.known_grade, findings.p_hgg, findings.prediction, findings.codes, findings.responsible
+    )
     environment = Environment(loader=PackageLoader("drlib.series", "."), autoescape=True, undefined=StrictUndefined)
     picture = base64.b64encode(figure_png(plot_findings(findings), dpi=110)).decode()
     page = environment.get_template("report.html.j2").render(
@@ -69,8 +77,37 @@ def write_report(findings: PatientFindings, provenance: dict[str, str], path: Pa
         window=WINDOW_TEXT,
         slices=[index + 1 for index in slices_shown(findings.prediction)],
         map_range=MAP_RANGE,
+        viewer=Markup(make_viewer(findings, volumes)._repr_html_()),
+        viewer_style=Markup((STATIC / "viewer.css").read_text(encoding="utf-8")),
+        scripts=viewer_scripts(findings, volumes),
     )
     return write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+
+
+def make_viewer(findings: PatientFindings, volumes: PatientVolumes) -> VolumeViewer:
+    """Return the viewer of the one patient, with the predicted regions over T1ce."""
+    images, (_, _, k) = findings.slices.images, volumes.starts["tumour"]
+    where = find_grid(images, findings.slices.geometry).where
+    image, overlay = (maps[where][k] for maps in (images[:, MODALITIES.index("t1ce")], findings.prediction))
+    still = StillPicture(draw_still(image, overlay, "prediction"), "Axial slice, T1ce, with the predicted regions in colour")
+    overlays = ["none", *(name for name in OVERLAYS if name in volumes.files)]
+    caption = f"Volumes are cropped to the brain; {STORED_WORDS}. Positions are those of the patient's own files."
+    return VolumeViewer(findings.patient, [still], caption, "t1ce", "prediction", overlays=overlays)
+
+
+def viewer_scripts(findings: PatientFindings, volumes: PatientVolumes) -> list[Markup]:
+    """Return what the viewer runs on, to be put between script tags: volumes, drawing library, component; nothing without the library."""
+    if not NIIVUE.is_file():
+        return []
+    index = make_index([volumes.to_entry("patient")], "", findings.codebook, findings.background)
+    files = {f"patient/{name}": content for name, content in volumes.files.items()}
+    data = "".join(as_script(key, content) for key, content in {"index": index, **files}.items())
+    return [within_script(text) for text in (data, *(path.read_text(encoding="utf-8") for path in (NIIVUE, STATIC / "viewer.js")))]
+
+
+def within_script(text: str) -> Markup:
+    """Return JavaScript as it can stand between script tags: nothing in it ends the element or opens a comment."""
+    return Markup(re.sub(r"<(?=/script|!--)", r"\\x3C", text, flags=re.IGNORECASE))
 
 
 def slices_shown(prediction: np.ndarray) -> list[int]:

@@ -95,6 +95,7 @@ STAGE_CHAPTERS = {
     "robustness": "06",
     "ablation": "07",
     "atlas": "12",
+    "explorer": "13",
 }
 
 

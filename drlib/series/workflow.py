@@ -23,13 +23,14 @@ from filelock import FileLock, Timeout
 
 import drlib
 from drlib.artifacts import MANIFEST, content_key, file_sha256, write_json
-from drlib.errors import DeepRadiomicsError
+from drlib.errors import DeepRadiomicsError, did_you_mean
 from drlib.series.run import STAGE_CHAPTERS, Run, data_fingerprint, open_run, project_root
 
 LOG = "snakemake.log"
 ORDER_FILE = "series.yml"  # beside the notebooks: what each chapter needs, and how long it takes
 CLUSTERS = Path(__file__).with_name("cluster")  # Snakemake profiles that come with the library, one folder each
-ENGINE = ("apply.py", "book.py", "cli.py", "execute.py", "report.py", "workflow.py")  # run the notebooks, do not enter their results
+# What runs the notebooks and does not enter their results.
+ENGINE = ("apply.py", "book.py", "cli", "execute.py", "library.py", "maps.py", "report.py", "workflow.py")
 
 
 class SeriesError(DeepRadiomicsError):
@@ -194,7 +195,8 @@ class Series:
         for number in numbers:
             found = [name for name, chapter in self.chapters.items() if number in (chapter.number, name)]
             if not found:
-                raise SeriesError(f"there is no chapter {number!r}; there are {', '.join(self.chapters)}")
+                known = [chapter.number for chapter in self.chapters.values()] + list(self.chapters)
+                raise SeriesError(f"there is no chapter {number!r}; there are {', '.join(self.chapters)}.{did_you_mean(number, known)}")
             wanted += found
         chosen = {*wanted, *self.upstream(wanted)}
         return [name for name in self.chapters if not wanted or name in chosen]
@@ -215,7 +217,7 @@ class Series:
         package = Path(drlib.__file__).parent
         digest = hashlib.sha256()
         for path in sorted([*package.rglob("*.py"), *package.rglob(f"shipped/*/{MANIFEST}")]):  # code, and tables that come with it
-            if path.parent != package / "series" or path.name not in ENGINE:
+            if not any(path.is_relative_to(package / "series" / name) for name in ENGINE):
                 digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
         return digest.hexdigest()
 

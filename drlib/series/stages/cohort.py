@@ -1,6 +1,7 @@
 """Chapter 01: the patients, checked, and their slices."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def open_cohort(run: Run) -> Cohort:
         SliceStore(folder / "segmentation.zarr"),
         SliceStore(folder / "grading.zarr"),
     )
+
+
+def choose_patients(cohort: Cohort, per_grade: int, grades: Sequence[str] = ("HGG", "LGG")) -> list[str]:
+    """Return ``per_grade`` graded patients of each grade, at equal steps of tumour volume between the 20th and the 80th percentile."""
+    chosen = []
+    for grade in grades:
+        ordered = cohort.volumes[cohort.volumes["grade"] == grade].sort_values("WT").index
+        steps = np.linspace(0.2, 0.8, per_grade) if per_grade > 1 else [0.5]
+        chosen += [ordered[round(step * (len(ordered) - 1))] for step in steps]
+    return list(dict.fromkeys(chosen))
 
 
 def _write_cohort(run: Run, source: Path, folder: Path) -> None:
