@@ -24,9 +24,9 @@ from browser import (
 from project import contents
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_chromium() is None, reason=NO_BROWSER)]
-PAGES = ["index.html", *contents(), "search.html", "genindex.html"]
+PAGES = [*contents(), "search.html", "genindex.html", "404.html"]
 MB = 1e6
-TOTAL_LIMIT = 60 * MB  # the whole site
+PAGE_LIMIT, SITE_LIMIT = 10 * MB, 60 * MB  # what a page loads of itself, not compressed; all files
 each_page = pytest.mark.parametrize("name", PAGES)
 
 
@@ -80,7 +80,12 @@ def look_at(opened) -> Seen:
 
 def test_every_page_of_the_site_is_visited_here(site):
     found = {str(page.relative_to(site)) for page in site.rglob("*.html") if "_static" not in page.parts}
-    assert found == set(PAGES)
+    assert found == {"index.html", *PAGES}
+
+
+def test_address_of_the_site_leads_to_its_first_page(address, chromium):
+    with visit(chromium, address, inside=address) as opened:
+        opened.page.wait_for_url("**/book/intro.html")
 
 
 @each_page
@@ -116,9 +121,13 @@ def test_nothing_stands_out_of_a_narrow_screen(see, name):
     assert see(name).stands_out == {"page": 0, "elements": []}
 
 
+@each_page
+def test_page_is_lighter_than_its_limit(see, name):
+    assert see(name).weight < PAGE_LIMIT
+
+
 def test_site_is_smaller_than_its_limit(site):
-    total = sum(file.stat().st_size for file in site.rglob("*") if file.is_file())
-    assert total < TOTAL_LIMIT, f"{total / MB:.0f} MB"
+    assert sum(file.stat().st_size for file in site.rglob("*") if file.is_file()) < SITE_LIMIT
 
 
 def test_theme_button_turns_the_page_dark_and_it_stays_so_on_the_next_page(address, chromium):
@@ -148,6 +157,25 @@ def test_search_by_keyboard_finds_the_place_that_defines_a_word(address, chromiu
         page.wait_for_url("**/book/glossary.html*#term-codeword")
         assert page.locator("#term-codeword").is_visible()
         assert (opened.errors, opened.outside) == ([], [])
+
+
+def test_cite_button_opens_a_dialogue_that_copies_bibtex_and_closes_by_keyboard(address, chromium):
+    allowed = ["clipboard-read", "clipboard-write"]
+    with visit(chromium, address + "notebooks/05_grading.html", inside=address, permissions=allowed) as opened:
+        page = opened.page
+        page.locator(".dr-cite").focus()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="Cite")
+        dialog.wait_for()
+        assert opened.violations() == []
+        for number, button in enumerate(dialog.locator("[data-copies]").all()):
+            button.click()
+            dialog.get_by_role("status").filter(has_text="Copied.").wait_for()
+            copied = page.evaluate("() => navigator.clipboard.readText()")
+            assert copied.startswith("@") and copied == dialog.locator("pre").nth(number).text_content()
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="hidden")
+        assert page.evaluate("() => document.activeElement.classList.contains('dr-cite')")
 
 
 @pytest.mark.parametrize("name", ["book/intro.html", "notebooks/05_grading.html"])
