@@ -39,6 +39,7 @@ from drlib.radiomics.classifier import fit_classifier
 from drlib.series.images import place_images, stage_images
 from drlib.series.workflow import Series
 from drlib.viewer import codebook_atlas
+from drlib.viewer.atlas import leave_patches_out
 
 
 def test_pixels_under_a_codeword_are_outside_brain_or_tumour():
@@ -222,9 +223,12 @@ def test_cards_come_responsible_first_with_ids_alt_texts_and_lazy_pictures(atlas
     assert all(image["alt"] and image["loading"] == "lazy" for image in cards.images) and len(cards.images) == 2 * len(cards.articles)
 
 
-def test_cards_without_patches_say_so_and_show_none(atlas):
-    text = codebook_atlas(atlas, show_patches=False).data
-    assert "patches/" not in text and "left out" in text and "maps/" in text
+def test_page_without_patches_says_so_and_keeps_the_rest(atlas):
+    text = codebook_atlas(atlas).data
+    left = leave_patches_out(text)
+    assert "patches/" in text and "patches/" not in left and "left out" in left
+    assert left.count("maps/") == text.count("maps/") and Cards(left).ids == Cards(text).ids
+    assert leave_patches_out("<p>another page</p>") == "<p>another page</p>"
 
 
 def test_hostile_words_in_the_table_stay_text(atlas):

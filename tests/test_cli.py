@@ -142,6 +142,7 @@ def test_colour_is_for_terminals_alone():
         done = drlib(*arguments, GITHUB_ACTIONS="true", FORCE_COLOR="1")
         assert "\033" not in done.stdout + done.stderr, arguments
     assert "\033[" in on_a_terminal("--help") and "\033[31mdrlib:" in on_a_terminal("status", "--profile", "x")
+    assert "40m" not in on_a_terminal("--help"), "no black ground, which a light terminal shows as bars"
     for quiet in ({"NO_COLOR": "1"}, {"CI": "true"}, {"TERM": "dumb"}):
         assert "\033" not in on_a_terminal("--help", **quiet), quiet
 

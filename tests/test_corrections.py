@@ -160,14 +160,6 @@ def test_changes_are_judged_in_pairs_so_that_seeds_may_differ(effect, change):
     assert (LADDER[2].name in told["clearly higher after"], LADDER[2].name in told["clearly lower after"]) == (effect > 0, effect < 0)
 
 
-def test_seed_interval_is_students():
-    from scipy.stats import ttest_1samp
-
-    values = pd.Series([0.2, 0.4, 0.5, 0.9, np.nan])
-    found, due = changes.seed_interval(values), ttest_1samp(values.dropna(), 0).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((due.low, due.high))
-
-
 def test_published_start_loses_codewords_in_its_first_step_and_the_corrected_one_none():
     start = changes.watch_start(codewords=12)
     norms = [np.linalg.norm(codebook, axis=1).max() for codebook in start.codebooks]

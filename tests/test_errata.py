@@ -17,7 +17,7 @@ from drlib.profiles import load_profile
 from drlib.radiomics import null_models, separation
 from drlib.radiomics.receptive_field import decoder_reach, encoder_reach, share_of_slice, transposed_index_map
 from drlib.radiomics.statistics import share_interval
-from drlib.radiomics.tcga import FILES, TableError, find_tcga, read_tcga
+from drlib.radiomics.tcga import FILES, PUBLISHED_PATIENTS, SITES, TableError, find_tcga, read_tcga
 from drlib.radiomics.two_by_two import matching_tables, rates_from
 from drlib.segmentation.network import SegmentationNetwork
 from drlib.segmentation.normalisation import NormalisedActivation
@@ -260,6 +260,43 @@ def test_a_table_without_its_columns_or_its_other_half_is_named(table):
     assert find_tcga(table) is None
     with pytest.raises(TableError, match=f"{FILES['HGG']} is missing"):
         read_tcga(folder)
+
+
+def as_released(folder: Path) -> None:
+    """Make the made-up table one of the barcodes and the numbers of patients of the release."""
+    for grade, n in PUBLISHED_PATIENTS.items():
+        content = pd.read_csv(folder / FILES[grade], dtype=str, keep_default_na=False)
+        content = content.loc[np.arange(n) % len(content)]
+        content["ID"] = [f"TCGA-{SITES[grade][k % len(SITES[grade])]}-{k:04d}" for k in range(n)]
+        content.to_csv(folder / FILES[grade], index=False)
+
+
+def test_tables_that_were_cut_or_have_changed_places_are_refused(table):
+    folder = find_tcga(table)
+    as_released(folder)
+    assert read_tcga(folder).grades.value_counts().to_dict() == PUBLISHED_PATIENTS
+    gbm, lgg = (folder / FILES[grade] for grade in ("HGG", "LGG"))
+    whole = lgg.read_text()
+    lines = whole.splitlines(keepends=True)
+    lgg.write_text("".join(lines[:-3]))
+    with pytest.raises(TableError, match=f"{FILES['LGG']} was cut: it holds 62 of its 65 patients"):
+        read_tcga(folder)
+    lgg.write_text("".join(lines[:40]) + lines[40][: len(lines[40]) // 2])
+    with pytest.raises(TableError, match=f"{FILES['LGG']} was cut: row 41 ends early"):
+        read_tcga(folder)
+    lgg.write_text(gbm.read_text())
+    gbm.write_text(whole)
+    with pytest.raises(TableError, match="have changed places"):
+        read_tcga(folder)
+
+
+@pytest.mark.skipif(not REAL_TABLE.is_dir(), reason=f"the TCGA feature table is not at {REAL_TABLE} (DRLIB_TCGA_TABLE)")
+def test_the_released_tables_are_neither_cut_nor_changed_and_swapped_ones_are_seen(tmp_path):
+    assert read_tcga(REAL_TABLE).grades.value_counts().to_dict() == PUBLISHED_PATIENTS
+    for grade, other in (("HGG", "LGG"), ("LGG", "HGG")):
+        (tmp_path / FILES[grade]).write_bytes((REAL_TABLE / FILES[other]).read_bytes())
+    with pytest.raises(TableError, match="changed places"):
+        read_tcga(tmp_path)
 
 
 def test_volumes_come_from_the_readers_table_or_else_from_phantoms(table, tmp_path):

@@ -22,6 +22,7 @@ from drlib.radiomics.statistics import (
     independent_columns,
     likelihood_ratio_tests,
     rank_sum,
+    seed_interval,
 )
 
 
@@ -322,3 +323,10 @@ def test_columns_that_say_nothing_new_have_no_coefficient():
     assert np.flatnonzero(fit_logistic(columns, is_hgg)[0]).tolist() == [1, 3]
     nothing, intercept, _ = fit_logistic(columns[:, []], is_hgg)
     assert nothing.size == 0 and intercept == pytest.approx(np.log(20 / 30))
+
+
+def test_seed_interval_is_students():
+    values = pd.Series([0.2, 0.4, 0.5, 0.9, np.nan])
+    found, due = seed_interval(values), scipy.stats.ttest_1samp(values.dropna(), 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((due.low, due.high)) and found.estimate == pytest.approx(0.5)
+    assert np.isnan(seed_interval(values[:1]).low), "one seed has no interval"

@@ -16,10 +16,21 @@ from small_radiomics import draw_counts, draw_slices, small_model, small_store
 from drlib.cohort.brats import PatientVolume
 from drlib.profiles import load_profile
 from drlib.radiomics.ablation import change_maps, encode_tumours, region_values, tumour_labels
+from drlib.radiomics.atlas import Atlas
 from drlib.radiomics.classifier import fit_classifier, predict_hgg
 from drlib.radiomics.grading import grading_metrics
 from drlib.radiomics.histogram import codebook_hash, codeword_histogram, encode_patient
-from drlib.viewer import ablation_panel, grading_panel, perturbation_panel, quantizer, quantizer_widget, sheets, slice_browser, slices
+from drlib.viewer import (
+    ablation_panel,
+    codeword_explorer,
+    grading_panel,
+    perturbation_panel,
+    quantizer,
+    quantizer_widget,
+    sheets,
+    slice_browser,
+    slices,
+)
 from drlib.viewer.panel import STATIC, Panel, read_script
 from drlib.viewer.perturbation import PerturbedPatient, prepared_changes
 
@@ -370,3 +381,53 @@ def test_widgets_answer_at_once_on_small_patients(ablated, perturbed):
     panel.answer({"patient": "P00", "codewords": present})
     perturbed[1].answer({"scale": 0.3, "kind": "noise", "magnitude": 3.0})
     assert time.process_time() - start < 2
+
+
+# Codewords
+
+
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory):
+    store, model, folder = small_store(), small_model(), tmp_path_factory.mktemp("atlas")
+    codes = {patient: encode_patient(model, store.images(patient)).numpy() for patient in store.patients}
+    used = sorted(set(np.concatenate([each.ravel() for each in codes.values()]).tolist()))
+    (folder / "patches").mkdir()
+    for k in used:
+        Picture.new("L", (8, 4), 10 * k).save(folder / "patches" / f"codeword-{k:03d}.png")
+    columns = {name: 1.0 for name in ("tokens", "patients", "mean_LGG", "mean_HGG", "coefficient", "coefficient_low", "coefficient_high")}
+    table = pd.DataFrame(columns | {"tissue": "brain", "responsible": False}, index=pd.Index(used, name="codeword"))
+    table["auc"] = np.linspace(0.4, 0.9, len(used))
+    table.loc[used[0], "responsible"], table.loc[used[1], "auc"] = True, np.nan
+    return store, codes, used, codeword_explorer(Atlas(table, {}, folder), model, store, ["P00"], "Phantom. Research only.")
+
+
+def test_the_explorer_knows_every_token_of_every_slice(explorer):
+    _, codes, _, panel = explorer
+    panel.asked = {"patient": "P02", "number": 3}
+    shown = panel.answered["shown"]
+    found = np.frombuffer(shown["codes"], np.uint16).reshape(-1, *shown["latent"])
+    assert (found == codes["P02"][shown["slices"]]).all() and len(found) == 4
+
+
+@with_node
+def test_the_browser_counts_the_tokens_of_a_codeword_as_they_are(explorer, tmp_path):
+    _, codes, used, panel = explorer
+    shown = panel.content["patients"]["P00"]
+    given = {"codes": np.frombuffer(shown["codes"], np.uint16).tolist(), "size": int(np.prod(shown["latent"])), "k": used[2]}
+    line = "console.log(JSON.stringify(widget.tokensPerSlice(Uint16Array.from(given.codes), given.size, given.k)));"
+    found = run_script("codewords.js", given, line, tmp_path)
+    assert found == (codes["P00"][shown["slices"]] == used[2]).sum(axis=(1, 2)).tolist() and sum(found) > 0
+
+
+def test_the_explorer_opens_at_a_responsible_codeword_and_says_where_there_is_no_auc(explorer):
+    _, _, used, panel = explorer
+    assert panel.content["first"] == used[0]
+    second = panel.content["codewords"][1]
+    assert second["auc"] is None and second["numbers"][4] == "–" and second["numbers"][5] == "1.00 [1.00, 1.00]"
+
+
+def test_a_kernel_brings_the_patches_of_any_codeword(explorer):
+    _, _, used, panel = explorer
+    panel.asked = {"codeword": used[-1], "number": 4}
+    sheet = panel.answered["patches"]
+    assert np.abs(pixels(sheet, 0, "L").mean() - 10 * used[-1]) < 4

@@ -4,6 +4,11 @@
   "use strict";
 
   var DEFAULT_SORT = "telling";
+  var STEP = 24; // cards shown at first, and with each "Show more"
+
+  var TUMOUR = ["net", "ed", "et"];
+
+  function wordsOf(text) { return text.toLowerCase().split(/[^a-z0-9]+/).filter(Boolean); }
 
   function start(atlas) {
     var form = atlas.querySelector(".atlas-controls");
@@ -11,11 +16,14 @@
     var cards = Array.prototype.slice.call(list.children);
     var order = form.querySelector("#atlas-order");
     var count = form.querySelector("#atlas-count");
+    var more = atlas.querySelector(".atlas-more");
+    var limit = STEP;
     var waiting = null;
 
     cards.forEach(function (card, rank) {
       card.rank = rank; // as written: decides between equals
-      card.words = card.textContent.toLowerCase() + " " + card.dataset.tissue;
+      card.words = wordsOf(card.querySelector(".atlas-tags").textContent + " " + card.dataset.tissue +
+        (TUMOUR.indexOf(card.dataset.tissue) !== -1 ? " tumour" : ""));
     });
 
     function checked(name) {
@@ -24,10 +32,10 @@
       });
     }
 
-    // A number is an index; anything else is looked for in what the card says. All words must fit.
+    // A number is an index; anything else the beginning of a word of the tags or of the tissue it mostly lies on. All words must fit.
     function fitsWords(card, words) {
       return words.every(function (word) {
-        return /^\d+$/.test(word) ? Number(word) === Number(card.dataset.index) : card.words.indexOf(word) !== -1;
+        return /^\d+$/.test(word) ? Number(word) === Number(card.dataset.index) : card.words.some(function (own) { return own.indexOf(word) === 0; });
       });
     }
 
@@ -41,7 +49,7 @@
       return {
         q: form.elements.q.value.trim(),
         sort: form.elements.sort.value,
-        order: order.getAttribute("aria-pressed") === "true" ? "smallest" : "",
+        order: order.getAttribute("aria-pressed") === "true" ? "reversed" : "",
         tissue: checked("tissue"),
         grade: checked("grade"),
         only: checked("only")
@@ -50,25 +58,31 @@
 
     function show() {
       var view = state();
-      var words = view.q.toLowerCase().split(/\s+/).filter(Boolean);
+      var words = wordsOf(view.q);
       var chosen = { tissue: view.tissue, grade: view.grade, only: view.only };
       var sign = view.order ? 1 : -1;
       var key = view.sort.replace(/-(\w)/, function (_, letter) { return letter.toUpperCase(); });
       if (view.sort === "index") { sign = -sign; } // counted upwards
-      var shown = 0;
-      cards.forEach(function (card) {
-        card.hidden = !fits(card, words, chosen);
-        shown += card.hidden ? 0 : 1;
-      });
       if (view.sort === DEFAULT_SORT && !view.order) {
         cards.sort(function (a, b) { return a.rank - b.rank; }); // responsible ones first
       } else {
         cards.sort(function (a, b) { return sign * (a.dataset[key] - b.dataset[key]) || a.rank - b.rank; });
       }
+      var fitting = 0;
       var sorted = document.createDocumentFragment();
-      cards.forEach(function (card) { sorted.appendChild(card); });
+      cards.forEach(function (card) {
+        var fit = fits(card, words, chosen);
+        fitting += fit ? 1 : 0;
+        card.hidden = !fit || fitting > limit;
+        sorted.appendChild(card);
+      });
       list.appendChild(sorted);
-      count.textContent = shown + " of " + cards.length + " codewords" + (shown ? "" : ": none fits, remove a word or a tick");
+      var left = Math.max(0, fitting - limit);
+      more.hidden = !left;
+      more.querySelector("#atlas-more").textContent = "Show " + Math.min(STEP, left) + " more";
+      more.querySelector("#atlas-all").textContent = "Show all " + fitting;
+      count.textContent = fitting + " of " + cards.length + " codewords" +
+        (left ? ", the first " + limit + " shown" : fitting ? "" : ": none fits, remove a word or a tick");
       return view;
     }
 
@@ -86,8 +100,8 @@
       }
     }
 
-    function press(smallest) {
-      order.setAttribute("aria-pressed", String(smallest));
+    function press(reversed) {
+      order.setAttribute("aria-pressed", String(reversed));
     }
 
     function restore() {
@@ -95,21 +109,44 @@
       form.elements.q.value = address.get("q") || "";
       form.elements.sort.value = address.get("sort") || DEFAULT_SORT;
       if (form.elements.sort.selectedIndex < 0) { form.elements.sort.value = DEFAULT_SORT; }
-      press(address.get("order") === "smallest");
+      press(address.get("order") === "reversed");
       ["tissue", "grade", "only"].forEach(function (name) {
         var values = (address.get(name) || "").split(",");
         form.querySelectorAll('input[name="' + name + '"]').forEach(function (box) { box.checked = values.indexOf(box.value) !== -1; });
       });
     }
 
-    function update() { remember(show()); }
+    function update() {
+      limit = STEP;
+      remember(show());
+    }
+
+    // The first of the cards that came is where a reader at the keyboard goes on.
+    function extend(to) {
+      var first = limit;
+      limit = to;
+      show();
+      var came = list.querySelectorAll(".atlas-card:not([hidden])")[first];
+      if (came) { came.querySelector("a").focus(); }
+    }
 
     // A link to a card that the view leaves out shows all cards.
     function follow() {
       var target = /^#codeword-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
       if (!target || !list.contains(target)) { return; }
-      if (target.hidden) { form.reset(); }
+      if (target.hidden) {
+        clear();
+        limit = cards.length;
+        remember(show());
+      }
       target.scrollIntoView();
+    }
+
+    function clear() {
+      form.elements.q.value = "";
+      form.elements.sort.value = DEFAULT_SORT;
+      form.querySelectorAll('input[type="checkbox"]').forEach(function (box) { box.checked = false; });
+      press(false);
     }
 
     form.addEventListener("submit", function (event) { event.preventDefault(); update(); });
@@ -119,10 +156,13 @@
       clearTimeout(waiting);
       waiting = setTimeout(update, 120);
     });
-    form.addEventListener("reset", function () {
-      press(false);
-      setTimeout(update, 0); // when the browser has emptied the fields
+    form.addEventListener("reset", function (event) {
+      event.preventDefault(); // the browser would bring back what the page was restored with
+      clear();
+      update();
     });
+    more.querySelector("#atlas-more").addEventListener("click", function () { extend(limit + STEP); });
+    more.querySelector("#atlas-all").addEventListener("click", function () { extend(cards.length); });
     order.addEventListener("click", function () {
       press(order.getAttribute("aria-pressed") !== "true");
       update();

@@ -51,5 +51,21 @@
     navigator.clipboard.writeText(source.textContent).then(function () { said.textContent = "Copied."; }, select);
   }
 
-  document.addEventListener("DOMContentLoaded", function () { watchScrolling(); readyCite(); });
+  // The handle of a widget's slider has no name of its own; the words beside it are its name.
+  function nameSliders() {
+    document.querySelectorAll(".noUi-handle:not([aria-label])").forEach(function (handle) {
+      var widget = handle.closest(".jupyter-widgets");
+      var label = widget && widget.querySelector(".widget-label");
+      handle.setAttribute("aria-label", (label && label.textContent.trim()) || "position");
+    });
+  }
+
+  document.addEventListener("DOMContentLoaded", function () {
+    watchScrolling();
+    readyCite();
+    if (document.querySelector("script[type^='application/vnd.jupyter.widget']")) {
+      nameSliders();
+      new MutationObserver(nameSliders).observe(document.body, { childList: true, subtree: true });
+    }
+  });
 })();

@@ -62,14 +62,16 @@ def plot_front(panel: Panel, codes: np.ndarray, codebook: np.ndarray, region: np
 
     Arguments as in :func:`plot_overview`. The change is drawn over T1ce, the more opaque the larger. Source: ours.
     """
-    figure, axes = new_figure(3.05, 1, 3)
+    figure, axes = new_figure(2.75, 1, 3)
     figure.get_layout_engine().set(wspace=0.12)
     scan = panel.image("t1ce")
-    show_image(axes[0], scan, panel)
-    show_map(axes[1], codeword_colours(codebook, background)[codes])
-    show_image(axes[2], scan, panel)
+    show_image(axes[0], scan)
+    show_map(axes[1], _brain_tiles(codeword_colours(codebook, background)[codes], scan), extent=_pixels(scan))
+    show_image(axes[2], scan)
     share = np.clip(region / (np.percentile(region, 99.5) or 1.0), 0, 1)
     axes[2].imshow(colormaps["plasma"](share), alpha=share**0.7, interpolation="bilinear")
+    for ax in axes:
+        ax.set(**_frame(scan))
     axes[2].contour(panel.labels > 0, levels=[0.5], colors=["white"], linewidths=0.9)
     for ax, title in zip(axes, FRONT_STEPS, strict=True):
         ax.set_title(title, loc="center", fontsize=10.5)
@@ -79,12 +81,35 @@ def plot_front(panel: Panel, codes: np.ndarray, codebook: np.ndarray, region: np
     return describe(figure, _front_words(panel, codes, p_hgg))
 
 
+def _brain_tiles(tiles: np.ndarray, scan: np.ndarray) -> np.ndarray:
+    """Return the tiles (h, w, 3) with those dark that hold no brain."""
+    side = scan.shape[0] // tiles.shape[0]
+    brain = (scan > scan.min()).reshape(tiles.shape[0], side, tiles.shape[1], side).any(axis=(1, 3))
+    return np.where(brain[..., None], tiles, 0.0)
+
+
+def _pixels(scan: np.ndarray) -> tuple[float, float, float, float]:
+    height, width = scan.shape
+    return -0.5, width - 0.5, height - 0.5, -0.5
+
+
+def _frame(scan: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Return the limits of a square around the brain, with a margin; the first row stays on top."""
+    rows, columns = np.nonzero(scan > scan.min())
+    if not len(rows):
+        return {}
+    half = 0.56 * max(np.ptp(rows), np.ptp(columns))
+    middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
+    return {"xlim": (middle[1] - half, middle[1] + half), "ylim": (middle[0] + half, middle[0] - half)}
+
+
 def _front_words(panel: Panel, codes: np.ndarray, p_hgg: float) -> Words:
     truth = panel.grade or "an unknown grade"
     return Words(
         f"A slice becomes {codes.size} numbers; counted over the whole scan they give P(HGG) = {say(p_hgg)} for a patient with {truth}.",
         f"Patient {short_id(panel.patient)}, chosen by rule, never seen in training. Left: T1ce. Middle: the same slice as the decoder "
-        f"receives it, {len(np.unique(codes))} different codewords, one colour each. Right: where the network's answer changes when the "
+        f"receives it, {len(np.unique(codes))} different codewords, one colour each (cells without brain dark). "
+        "Right: where the network's answer changes when the "
         "HGG-responsible codewords are replaced (bright: most); white: the outline of the true tumour.",
         "Three pictures of one brain slice: the scan with a bright-rimmed tumour, the slice as a mosaic of coloured tiles, and the scan "
         "with a glow where the answer changes most.",

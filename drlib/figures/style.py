@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from traitlets import Unicode
+from traitlets import ObjectName, Unicode
 
 from drlib.figures.vector import figure_svg
 from drlib.figures.words import Words
@@ -38,6 +38,7 @@ pd.set_option("display.max_colwidth", None)  # the tables beside the figures sho
 
 class _CsvFormatter(BaseFormatter):
     format_type = Unicode("text/csv")
+    print_method = ObjectName("_repr_csv_")  # of frames alone, by type: nothing else has this method
 
 
 def offer_csv() -> None:

@@ -416,6 +416,13 @@ def percentile_interval(draws: np.ndarray | pd.Series, level: float = 0.95) -> I
     return Interval(float(draws[0]), float(low), float(high), level)
 
 
+def seed_interval(values: pd.Series, level: float = 0.95) -> Interval:
+    """Return the mean over seeds with its t interval: where the mean over many more seeds would lie. NaN ends for fewer than two."""
+    values = values.dropna()
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std() / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half), level)
+
+
 def corrected_resampled_interval(values: np.ndarray, held_out_share: float, level: float = 0.95) -> Interval:
     """Return the mean of a metric over the folds of repeated cross-validation and its corrected resampled t interval.
 

@@ -3,6 +3,7 @@
 Bakas et al. 2017, Scientific Data 4:170117; The Cancer Imaging Archive, CC BY 3.0. It does not come with the library.
 """
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from drlib.errors import DeepRadiomicsError
 FILES = {"HGG": "TCGA_GBM_radiomicFeatures.csv", "LGG": "TCGA_LGG_radiomicFeatures.csv"}
 VOLUMES = {"NET": "VOLUME_NET", "ED": "VOLUME_ED", "ET": "VOLUME_ET"}  # mm3
 NOT_NUMBERS = ("#DIV/0!", "#NUM!", "#VALUE!", "#N/A", "Inf", "inf", "-Inf", "-inf", "NA", "NaN", "nan", "")  # of spreadsheets
+PUBLISHED_PATIENTS = {"HGG": 102, "LGG": 65}
+SITES = {
+    "HGG": ("02", "06", "08", "12", "14", "19", "76"),
+    "LGG": ("CS", "DU", "FG", "HT"),
+}  # second part of a TCGA barcode, as TCGA-02-0001
 LARGEST_MISSING_SHARE = 0.2  # of the patients; the parameters of a growth model are missing in most
 
 
@@ -45,8 +51,13 @@ def find_tcga(folder: Path | None) -> Path | None:
 
 
 def read_tcga(folder: Path) -> TcgaTable:
-    """Read the two tables. Raises TableError naming file and column where one is missing, doubled, negative or no number."""
+    """Read the two tables.
+
+    Raises TableError naming file, column or patient where one is missing, doubled, negative or no number, where a file was cut, or where
+    the two have changed places.
+    """
     tables = {grade: _read(Path(folder) / name) for grade, name in FILES.items()}
+    _check_patients(tables)
     different = tables["HGG"].columns.symmetric_difference(tables["LGG"].columns)
     if len(different):
         raise TableError(
@@ -77,9 +88,30 @@ def _read(path: Path) -> pd.DataFrame:
     if missing:
         raise TableError(f"{path} has no column {missing[0]}; it is not the table of radiomic features of Bakas et al. 2017")
     nameless = table.index[table["ID"].str.strip() == ""]
+    if short := _short_row(path):
+        raise TableError(f"{path} was cut: row {short} ends early. Copy it again from The Cancer Imaging Archive")
     if table.empty or len(nameless):
         raise TableError(f"{path} has {'no patient' if table.empty else f'no ID in row {nameless[0] + 2}'}; copy it again")
     return table.set_index("ID").drop(columns="Date", errors="ignore")
+
+
+def _short_row(path: Path) -> int | None:
+    """Return the number of the first line with fewer cells than the first; pandas would take it for a line of empty cells."""
+    with open(path, newline="", encoding="utf-8") as file:
+        widths = [len(row) for row in csv.reader(file)]
+    return next((number for number, width in enumerate(widths, start=1) if 0 < width < widths[0]), None)
+
+
+def _check_patients(tables: dict[str, pd.DataFrame]) -> None:
+    """Refuse tables that have changed places, and those of the release that lack patients; tables of other patients are their reader's."""
+    for grade, other in (("HGG", "LGG"), ("LGG", "HGG")):
+        sites = tables[grade].index.str.split("-").str[1]
+        strange = tables[grade].index[sites.isin(SITES[other])]
+        if len(strange):
+            raise TableError(f"{FILES[grade]} holds {strange[0]}, who is in {FILES[other]} as released: the two have changed places")
+        n, due = len(sites), PUBLISHED_PATIENTS[grade]
+        if sites.isin(SITES[grade]).all() and n < due:
+            raise TableError(f"{FILES[grade]} was cut: it holds {n} of its {due} patients. Copy it again from The Cancer Imaging Archive")
 
 
 def _as_numbers(text: pd.DataFrame) -> tuple[pd.DataFrame, int]:

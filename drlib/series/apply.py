@@ -91,7 +91,7 @@ def open_applied_model(
     """
     _check_device(device)
     shipped = folder == SHIPPED_WORD
-    folder = shipped_model(SHIPPED_NAME) if shipped else Path(folder) if folder is not None else _newest_model(results)
+    folder = shipped_model(SHIPPED_NAME) if shipped else Path(folder) if folder is not None else _newest_model(results, graded)
     if shipped and graded:
         raise ModelFolderError(
             "the network that comes with drlib has no classifier and cannot grade. Make one with: drlib run --chapters 05, "
@@ -99,8 +99,7 @@ def open_applied_model(
         )
     if not (folder / "model.json").is_file():
         raise ModelFolderError(
-            f"{folder} holds no trained model (model.json). Give such a folder or the word {SHIPPED_WORD}, or make one with: "
-            "drlib run --chapters 03"
+            f"{folder} holds no trained model (model.json). Give another folder, or make one with: drlib run --chapters 03"
         )
     model = load_model(folder, device)
     applied = AppliedModel(model, codebook_hash(model), None, {}, _origin(folder, model))
@@ -235,12 +234,11 @@ def _bf16_passed(path: Path, codebook: str) -> bool:
     return fidelity.codebook == codebook and fidelity.passes
 
 
-def _newest_model(results: Path) -> Path:
+def _newest_model(results: Path, graded: bool) -> Path:
     found = sorted(results.glob("*/model/model.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ModelFolderError(
-            f"no trained model below {results}/. Give a folder or the word {SHIPPED_WORD} with --model, or make one with: drlib run"
-        )
+        given = "a folder" if graded else f"a folder or the word {SHIPPED_WORD}"
+        raise ModelFolderError(f"no trained model below {results}/. Give {given} with --model, or make one with: drlib run")
     return found[-1].parent
 
 

@@ -14,10 +14,11 @@ from IPython.display import Markdown
 
 from drlib.profiles import load_profile
 from drlib.radiomics.null_models import compare_region_tests, count_false_discoveries
+from drlib.radiomics.statistics import seed_interval
 from drlib.seeds import generator
 from drlib.series import errata
 from drlib.series.run import Run
-from drlib.series.studies.changes import JUDGED, judge_changes, seed_interval
+from drlib.series.studies.changes import JUDGED, judge_changes
 from drlib.series.studies.corrections import Corrections, open_corrections
 from drlib.series.studies.likelihood_ratio import LikelihoodRatio, open_likelihood_ratio
 

@@ -28,7 +28,7 @@ from drlib.radiomics import grading
 from drlib.radiomics.ablation import region_values, share_outside, token_change
 from drlib.radiomics.receptive_field import decoder_reach, share_of_slice
 from drlib.radiomics.separation import separable_share, summarise_effect_tests
-from drlib.radiomics.statistics import bootstrap_interval, share_interval
+from drlib.radiomics.statistics import bootstrap_interval, seed_interval, share_interval
 from drlib.radiomics.tcga import TcgaTable, find_tcga, read_tcga
 from drlib.radiomics.two_by_two import matching_tables, rates_from
 from drlib.seeds import derive_seed, generator
@@ -38,7 +38,6 @@ from drlib.segmentation.model import TrainedModel, load_model, shipped_model
 from drlib.segmentation.quantizer_trial import codebook_usage_over_steps
 from drlib.series.claims import Claim, made_elsewhere
 from drlib.series.run import Run
-from drlib.series.studies.changes import seed_interval
 from drlib.series.studies.corrections import LADDER, Corrections, open_corrections
 from drlib.series.studies.likelihood_ratio import LikelihoodRatio, open_likelihood_ratio
 from drlib.viewer.quantizer import one_thread

@@ -28,6 +28,7 @@ from drlib.series.stages import (
     Segmentation,
     choose_patients,
     make_phantoms,
+    open_atlas,
     open_cohort,
     open_grading,
     open_histograms,
@@ -36,6 +37,7 @@ from drlib.series.stages import (
     tumour_token,
 )
 from drlib.viewer.ablation import AblationPanel, ablation_panel
+from drlib.viewer.codewords import CodewordsPanel, codeword_explorer
 from drlib.viewer.grading import GradingPanel, grading_panel
 from drlib.viewer.page import OVERLAYS, StillPicture, VolumeViewer, draw_still
 from drlib.viewer.perturbation import PerturbationPanel, PerturbedPatient, perturbation_panel
@@ -141,6 +143,12 @@ def ablation_sliders(run: Run) -> AblationPanel:
     cohort, patients = open_cohort(run), choose_patients(open_cohort(run), 1)
     by_grade, background = open_grading(run).by_grade, open_histograms(run).background
     return ablation_panel(open_model(run), cohort.grading, patients, by_grade, background, _label(run))
+
+
+def codeword_slices(run: Run) -> CodewordsPanel:
+    """Return every codeword of the atlas in one patient of each grade."""
+    cohort = open_cohort(run)
+    return codeword_explorer(open_atlas(run), open_model(run), cohort.grading, choose_patients(cohort, 1), _label(run))
 
 
 def _label(run: Run) -> str:

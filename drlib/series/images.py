@@ -13,6 +13,7 @@ from nbformat import NotebookNode
 from drlib.artifacts import MANIFEST, write_atomically
 from drlib.series.stages import open_published
 from drlib.series.workflow import Series
+from drlib.viewer.atlas import leave_patches_out
 from drlib.viewer.page import leave_images_out
 from drlib.viewer.volumes import as_script
 
@@ -38,12 +39,12 @@ def stage_images(series: Series, folder: Path, publish_images: bool) -> None:
 
 
 def place_images(notebook: NotebookNode, series: Series, publish_images: bool) -> NotebookNode:
-    """Return an executed notebook whose atlas shows the site's copies, without the viewers' pictures where they are not public."""
+    """Return an executed notebook whose atlas shows the site's copies, without the pictures of patients where they are not public."""
     notebook = nbformat.reads(_ATLAS_PICTURES.sub(r"\1../_static/atlas/", nbformat.writes(notebook)), as_version=4)
     if not (series.run.is_phantom or publish_images):
         for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
             if "text/html" in output.get("data", {}):
-                output.data["text/html"] = leave_images_out(output.data["text/html"])
+                output.data["text/html"] = leave_patches_out(leave_images_out(output.data["text/html"]))
     return notebook
 
 

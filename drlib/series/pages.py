@@ -6,6 +6,7 @@ Jupyter Book builds the pages; what it has no setting for is done here, on the f
 import csv
 import html
 import io
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -20,8 +21,21 @@ _TABLE = re.compile(r'(<div class="pst-scrollable-table-container">)?\s*<table([
 _CELL = re.compile(r"<(t[hd])([^>]*)>(.*?)</\1>", re.DOTALL)
 _INTERVAL = re.compile(r"(?<![\w>])((?:[−+-]?[\d.,]+ )?\[[^\[\]<>]{1,24}\])")
 _NUMBER = re.compile(r"^[−+-]?[\d.,]*\d( ?%)?( ?(±|\[|\().*)?$|^–$|^nan$")
+_MENDS = (  # of the theme's own markup, where a screen reader would hear nothing or something else than is seen
+    (re.compile(r'(<button class="[^"]*search-button-field[^"]*")[^>]*?(?= data-bs-placement)'), r"\1"),
+    (re.compile(r'(<i class="theme-switch [^>]*?) +title="[^"]*"'), r"\1"),
+    (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Sections of this chapter">'),
+    (re.compile(r' role="doc-biblioentry"'), ' role="listitem"'),
+    (re.compile(r' role="doc-backlink"'), ""),
+)
 WEIGHTS = '<div id="page-weights"></div>'  # where the status page has the weights of all pages
-UNUSED = ("_static/locales", "_static/sphinx-thebe.js", "_static/sphinx-thebe.css")
+UNUSED = (
+    "_static/locales",
+    "_static/webpack-macros.html",
+    "_static/sbt-webpack-macros.html",
+    "_static/sphinx-thebe.js",
+    "_static/sphinx-thebe.css",
+)
 
 
 def finish_pages(site: Path, staged: Path, series: Series, banner: str) -> None:
@@ -46,7 +60,10 @@ def finish_pages(site: Path, staged: Path, series: Series, banner: str) -> None:
 
 def finish_page(text: str, name: str, site: Path) -> str:
     """Return the HTML of one page, mended; ``name`` names the files of its tables."""
-    head, main, tail = _split_article(_LIVE_CODE.sub("", text))
+    text = _LIVE_CODE.sub("", text)
+    for fault, mended in _MENDS:
+        text = fault.sub(mended, text)
+    head, main, tail = _split_article(text)
     main = _FIGURE.sub(lambda match: _figure(match, site), main)
     numbers = iter(range(1, 1000))
     main = _TABLE.sub(lambda match: _table(match, name, numbers, site / "_tables"), main)
@@ -134,7 +151,8 @@ def _table(match: re.Match, page: str, numbers, folder: Path) -> str:
 
 def _mend_cells(body: str) -> str:
     """Return the rows of a table with headers that say what they head, numbers marked, and intervals that do not break."""
-    head, foot, rest = body.partition("</thead>")
+    head, foot, rest = _join_header(body).partition("</thead>")
+    numeric = _numeric_columns(rest)
 
     def mend(cell: re.Match, scope: str) -> str:
         tag, attributes, content = cell.groups()
@@ -147,7 +165,36 @@ def _mend_cells(body: str) -> str:
             attributes = f'{attributes.replace(" class=", " data-was=")} class="num"'
         return f"<{tag}{attributes}>{_INTERVAL.sub(_unbroken, content)}</{tag}>"
 
-    return _CELL.sub(lambda cell: mend(cell, "col"), head) + foot + _CELL.sub(lambda cell: mend(cell, "row"), rest)
+    places = itertools.count()
+    head = _CELL.sub(lambda cell: _mark(mend(cell, "col"), next(places) in numeric), head)
+    return head + foot + _CELL.sub(lambda cell: mend(cell, "row"), rest)
+
+
+def _join_header(body: str) -> str:
+    """Return the table with one row of headers where pandas has two: the columns' names, and below them the index's alone."""
+    rows = re.match(r"\s*<thead>\s*<tr[^>]*>(.*?)</tr>\s*<tr[^>]*>(.*?)</tr>\s*</thead>", body, re.DOTALL)
+    if not rows:
+        return body
+    cells = [[(cell[0], _text(cell[3])) for cell in _CELL.finditer(row)] for row in rows.groups()]
+    if "colspan" in rows[1] or len(cells[0]) != len(cells[1]):
+        return body
+    pairs = list(zip(*cells, strict=True))
+    if any(above[1] and below[1] for above, below in pairs):
+        return body
+    joined = "".join(above[0] if above[1] else below[0] for above, below in pairs)
+    return f"<thead><tr>{joined}</tr></thead>{body[rows.end() :]}"
+
+
+def _numeric_columns(rows: str) -> set[int]:
+    """Return the columns whose cells are all numbers, as they are marked."""
+    table = [[cell[1] == "td" and bool(_NUMBER.match(_text(cell[3]))) for cell in _CELL.finditer(row)] for row in rows.split("</tr>")]
+    table = [row for row in table if row]
+    widths = {len(row) for row in table}
+    return {place for place in range(min(widths, default=0)) if len(widths) == 1 and all(row[place] for row in table)}
+
+
+def _mark(cell: str, numeric: bool) -> str:
+    return cell.replace(" ", ' class="num" ', 1) if numeric and cell.startswith("<th ") and " class=" not in cell else cell
 
 
 def _unbroken(match: re.Match) -> str:

@@ -85,9 +85,9 @@ def take_tables(notebook: NotebookNode, chapter: str, folder: Path) -> None:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if "text/csv" not in data:
+            values = data.pop("text/csv", "")
+            if "<table" not in data.get("text/html", "") or not values:
                 continue
-            values = data.pop("text/csv")
             if values.count("\n") < 2:
                 data["text/html"] = EMPTY
                 continue

@@ -30,7 +30,7 @@ LOG = "snakemake.log"
 ORDER_FILE = "series.yml"  # beside the notebooks: what each chapter needs, and how long it takes
 CLUSTERS = Path(__file__).with_name("cluster")  # Snakemake profiles that come with the library, one folder each
 # What runs the notebooks and does not enter their results.
-ENGINE = ("apply.py", "book.py", "cli", "cli.py", "execute.py", "library.py", "maps.py", "report.py", "workflow.py")
+ENGINE = ("apply.py", "book.py", "cli", "execute.py", "library.py", "maps.py", "report.py", "workflow.py")
 
 
 class SeriesError(DeepRadiomicsError):

@@ -2,6 +2,7 @@
 
 from drlib.viewer.ablation import ablation_panel
 from drlib.viewer.atlas import codebook_atlas
+from drlib.viewer.codewords import codeword_explorer
 from drlib.viewer.grading import grading_panel
 from drlib.viewer.perturbation import PerturbedPatient, perturbation_panel
 from drlib.viewer.quantizer import quantizer_widget
@@ -12,6 +13,7 @@ __all__ = [
     "PerturbedPatient",
     "ablation_panel",
     "codebook_atlas",
+    "codeword_explorer",
     "grading_panel",
     "perturbation_panel",
     "quantizer_widget",

@@ -118,6 +118,7 @@ class AblationPanel(Panel):
             "map": map_sheet(maps[some], seen.crop, float(maps.max()), MAP_COLOURS),
             "top": float(maps.max()),
             "tokens": int(tokens.sum()),
+            "strongest": int(seen.tumour.slices[maps.sum(axis=(1, 2)).argmax()]) if len(maps) else 0,
             "regions": regions[["region", "sum", "mean", "n_voxels"]].astype(object).where(regions.notna(), None).to_dict("records"),
         }
 

@@ -4,7 +4,8 @@ Every number is text; the little drawings beside the numbers repeat them and are
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from drlib.figures.atlas import TISSUE_COLOURS, TISSUE_NAMES
 from drlib.radiomics.atlas import Atlas, picture_name
 
 SORTS = {  # value of the choice -> what the reader sees; each is a data attribute of a card, the largest first
-    "telling": "how far the AUC is from 0.5",
+    "telling": "distance of AUC from 0.5",
     "index": "index",
     "tokens": "frequency (tokens)",
     "auc": "AUC",
@@ -24,55 +25,66 @@ SORTS = {  # value of the choice -> what the reader sees; each is a data attribu
     "near": "share of its tokens at a tumour",
     "local": "change in its cell when it is replaced",
 } | {f"share-{tissue.lower()}": f"share of {name}" for tissue, name in TISSUE_NAMES.items()}
+LEFT_OUT = "The patches are left out: they are images of patients, and publishing them was not asked for."
+MORE = (
+    '<p class="atlas-more" hidden><button type="button" id="atlas-more">Show more</button> '
+    '<button type="button" id="atlas-all">Show all</button></p>'
+)
+PERCENT = "\N{NO-BREAK SPACE}%"
 GRADE_WORDS = {"LGG": "more in LGG", "HGG": "more in HGG"}
 
 
-def codebook_atlas(atlas: Atlas, show_patches: bool = True) -> HTML:
+def codebook_atlas(atlas: Atlas) -> HTML:
     """Return every codeword in use as a card: patches, tissue, frequency by grade, AUC, coefficient, place, ablation map.
 
     The cards come responsible codewords first, then by how far their AUC is from 0.5. Each has the id ``codeword-NNN``. Pictures are
-    files of the atlas, named relative to the current folder; the book puts its own copies in their place. ``show_patches``: False leaves
-    the patches out, which are images of patients.
+    files of the atlas, named relative to the current folder; the book puts its own copies in their place.
     """
     table = atlas.table.assign(telling=(atlas.table["auc"] - 0.5).abs())
     table = table.sort_values(["responsible", "telling"], ascending=False, kind="stable")
     reach = float(table[["coefficient_low", "coefficient_high", "coefficient"]].abs().max(axis=None)) or 1.0
-    pictures = Path(os.path.relpath(atlas.folder)).as_posix()
-    n_patches = int(atlas.facts["n_patches"]) if show_patches else 0
+    pictures, n_patches = Path(os.path.relpath(atlas.folder)).as_posix(), int(atlas.facts["n_patches"])
     cards = [_card(int(codeword), row, reach, pictures, n_patches) for codeword, row in table.iterrows()]
-    missing = "" if show_patches else "<p>The patches are left out: they are images of patients, and publishing them was not asked for.</p>"
-    return HTML(f'<div class="codebook-atlas">{_controls(len(table))}{missing}<div class="atlas-cards">{"".join(cards)}</div></div>')
+    return HTML(f'<div class="codebook-atlas">{_controls(len(table))}<div class="atlas-cards">{"".join(cards)}</div>{MORE}</div>')
+
+
+def leave_patches_out(page: str) -> str:
+    """Return the HTML of an atlas without its patches, which are images of patients, and with a sentence that says so."""
+    page = re.sub(r'<div class="atlas-patches">.*?</div>', "", page, flags=re.DOTALL)
+    return page.replace('<div class="atlas-cards">', f'<p>{LEFT_OUT}</p><div class="atlas-cards">')
 
 
 def _controls(n: int) -> str:
     """Return the form that ``atlas.js`` brings to life; hidden where there is no script."""
     sorts = "".join(f'<option value="{value}">{escape(name)}</option>' for value, name in SORTS.items())
-    tissues = _boxes("tissue", {tissue.lower(): name for tissue, name in TISSUE_NAMES.items()})
+    tissues = _boxes("tissue", {tissue.lower(): name for tissue, name in TISSUE_NAMES.items()}, list(TISSUE_COLOURS.values()))
     grades = _boxes("grade", {grade.lower(): words for grade, words in GRADE_WORDS.items()})
     return (
         '<form class="atlas-controls" role="search" aria-label="Codewords" hidden>'
         '<p><label for="atlas-search">Search</label> <input id="atlas-search" name="q" type="search" autocomplete="off" '
         'placeholder="index, ET, responsible, HGG" aria-describedby="atlas-count"></p>'
         f'<p><label for="atlas-sort">Sort by</label> <select id="atlas-sort" name="sort">{sorts}</select> '
-        '<button id="atlas-order" type="button" aria-pressed="false">smallest first</button></p>'
+        '<button id="atlas-order" type="button" aria-pressed="false">reverse order</button></p>'
         f"<fieldset><legend>Most of its pixels are</legend>{tissues}</fieldset>"
         f"<fieldset><legend>Grade</legend>{grades}{_boxes('only', {'responsible': 'responsible only'})}</fieldset>"
         f'<p class="atlas-status"><output id="atlas-count" aria-live="polite">{n} of {n} codewords</output> '
-        '<button id="atlas-reset" type="reset">Show all</button></p></form>'
+        '<button id="atlas-reset" type="reset">Clear</button></p></form>'
     )
 
 
-def _boxes(name: str, options: Mapping[str, str]) -> str:
-    box = '<label><input type="checkbox" name="{}" value="{}"> {}</label> '
-    return "".join(box.format(name, value, escape(text)) for value, text in options.items())
+def _boxes(name: str, options: Mapping[str, str], colours: Sequence[str] = ()) -> str:
+    """Return boxes to tick, each with its colour where there are ``colours``."""
+    swatches = [f' <span class="atlas-swatch" style="background: {colour}"></span>' for colour in colours] or [""] * len(options)
+    box = '<label><input type="checkbox" name="{}" value="{}">{} {}</label> '
+    return "".join(box.format(name, value, swatch, escape(text)) for (value, text), swatch in zip(options.items(), swatches, strict=True))
 
 
 def _card(codeword: int, row: pd.Series, reach: float, pictures: str, n_patches: int) -> str:
-    """Return one card. ``reach``: where the axis of coefficients ends; ``n_patches``: so many at most are in the picture, 0: no picture."""
+    """Return one card. ``reach``: where the axis of coefficients ends; ``n_patches``: so many at most are in the picture."""
     return (
         f'<article class="atlas-card" id="codeword-{codeword:03d}" {_data(codeword, row)}>'
         f'<h3><a href="#codeword-{codeword:03d}">Codeword {codeword}</a></h3>{_tags(row)}'
-        + (_patches(codeword, row, pictures, n_patches) if n_patches else "")
+        + _patches(codeword, row, pictures, n_patches)
         + _composition(row)
         + _numbers(row, reach)
         + _maps(codeword, row, pictures)
@@ -107,7 +119,8 @@ def _tags(row: pd.Series) -> str:
 def _patches(codeword: int, row: pd.Series, folder: str, most: int) -> str:
     shown = _count(min(most, int(row["patients"])), "patient")
     alt = f"Codeword {codeword} in {shown}: T1ce above, FLAIR below, its cell outlined; {_shares(row)}"
-    return _image(f"{folder}/patches/{picture_name(codeword)}", alt, 294, 146) + '<p class="atlas-caption">T1ce above, FLAIR below</p>'
+    image = _image(f"{folder}/patches/{picture_name(codeword)}", alt, 294, 146)
+    return f'<div class="atlas-patches">{image}<p class="atlas-caption">T1ce above, FLAIR below</p></div>'
 
 
 def _count(n: int, thing: str) -> str:
@@ -126,7 +139,7 @@ def _composition(row: pd.Series) -> str:
             parts.append(f'<rect x="{left:.1f}" width="{width:.1f}" height="8" fill="{colour}"/>')
         left += width
     size = 'viewBox="0 0 100 8" width="290" height="12" preserveAspectRatio="none"'
-    near = f"tumour in or beside the cell in {100 * row['near_tumour']:.0f} % of its tokens"
+    near = f"tumour in or beside the cell in {100 * row['near_tumour']:.0f}{PERCENT} of its tokens"
     bar = f'<svg class="atlas-bar" {size} aria-hidden="true">{"".join(parts)}</svg>'
     return f'{bar}<p class="atlas-caption">{_shares(row)}; {near}</p>'
 
@@ -134,7 +147,7 @@ def _composition(row: pd.Series) -> str:
 def _shares(row: pd.Series) -> str:
     """Return the shares of tissue in words, the largest first; below half a per cent left out."""
     shares = {name: 100 * float(row[f"share_{tissue}"]) for tissue, name in TISSUE_NAMES.items()}
-    return ", ".join(f"{name} {share:.0f} %" for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share >= 0.5)
+    return ", ".join(f"{name} {share:.0f}{PERCENT}" for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share >= 0.5)
 
 
 def _numbers(row: pd.Series, reach: float) -> str:
@@ -149,7 +162,7 @@ def _numbers(row: pd.Series, reach: float) -> str:
         text = f"{_number(middle)} <small>({_number(low)} to {_number(high)})</small>"
         body += f"<tr><th scope=row>{name}</th><td>{_range(*places, mark, kind)}</td><td>{text}</td></tr>"
     seen = f"{_count(int(row['tokens']), 'token')} in {_count(int(row['patients']), 'patient')}"
-    stable = f"selected by {100 * row['selected_share']:.0f} % of half-cohorts"
+    stable = f"selected by {100 * row['selected_share']:.0f}{PERCENT} of half-cohorts"
     return f'<table class="atlas-numbers"><tbody>{body}</tbody></table><p class="atlas-caption">{seen}; {stable}</p>'
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import to_rgb
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
@@ -29,12 +29,12 @@ OVERLAYS = {
     "HGG": "HGG-responsible region",
     "LGG": "LGG-responsible region",
 }
-HEAT = LinearSegmentedColormap.from_list(
-    "responsible", list(zip((0, 32 / 255, 96 / 255, 176 / 255, 1), ["#57106e", "#781c6d", "#bc3754", "#f98e09", "#fcffa4"], strict=True))
-)
+HEAT_AT = (0.0, 20 / 255, 96 / 255, 176 / 255, 1.0)  # colours and weights of a responsible region, as in viewer.js
+HEAT_WEIGHT = (0.0, 0.0, 170 / 255, 240 / 255, 1.0)
+HEAT_COLOURS = ("#57106e", "#57106e", "#bc3754", "#f98e09", "#fcffa4")
+QUALITY = 80  # of the still picture: a sixth of the bytes of a PNG, which stand in the page before its text
 SIDE = 560  # pixels of the still picture
 OPACITY = 0.6
-PALETTE = 96  # colours of the still picture; a third of the bytes, no visible difference
 TYPE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # of the book's figures
 STILL = "A still picture: to scroll, open the built book (drlib book) or a report in a browser with JavaScript and WebGL 2."
 LEFT_OUT = (
@@ -48,15 +48,15 @@ class StillPicture:
     """What a viewer shows before it is loaded, and where it never is.
 
     Attributes:
-        png: one square picture in radiological orientation. ``alt``: what it shows, in words.
+        webp: one square picture in radiological orientation. ``alt``: what it shows, in words.
     """
 
-    png: bytes
+    webp: bytes
     alt: str
 
     def to_html(self) -> str:
         """Return the picture as an element."""
-        source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        source = f"data:image/webp;base64,{base64.b64encode(self.webp).decode()}"
         return f'<img class="mri-poster" style="max-width: 100%; width: 32rem" alt="{html.escape(self.alt)}" src="{source}">'
 
 
@@ -99,7 +99,7 @@ def leave_images_out(page: str) -> str:
 
 
 def draw_still(image: np.ndarray, overlay: np.ndarray | None = None, kind: str = "none", colours: np.ndarray | None = None) -> bytes:
-    """Return one slice as the viewer shows it first, as PNG.
+    """Return one slice as the viewer shows it first, as WebP.
 
     Args:
         image: (H, W), z-scored, cropped as the volumes are.
@@ -112,7 +112,7 @@ def draw_still(image: np.ndarray, overlay: np.ndarray | None = None, kind: str =
         colour, weight = _colour(overlay, kind, colours)
         pixels = pixels * (1 - OPACITY * weight[..., None]) + colour * OPACITY * weight[..., None]
     buffer = io.BytesIO()
-    _square(pixels).quantize(PALETTE, dither=Picture.Dither.NONE).save(buffer, format="PNG")
+    _square(pixels).save(buffer, format="WEBP", quality=QUALITY, method=6)
     return buffer.getvalue()
 
 
@@ -123,7 +123,8 @@ def _colour(overlay: np.ndarray, kind: str, colours: np.ndarray | None) -> tuple
     if kind == "codewords":
         return colours[overlay], colours[overlay].any(axis=-1).astype(float)
     share = overlay / (overlay.max() or 1.0)
-    return HEAT(share)[..., :3], np.clip(2.5 * share, 0, 1)
+    channels = np.array([to_rgb(colour) for colour in HEAT_COLOURS]).T
+    return np.stack([np.interp(share, HEAT_AT, channel) for channel in channels], axis=-1), np.interp(share, HEAT_AT, HEAT_WEIGHT)
 
 
 def _square(pixels: np.ndarray) -> Picture.Image:

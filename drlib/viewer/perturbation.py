@@ -66,6 +66,7 @@ class PerturbationPanel(Panel):
             {
                 "clean": clean,
                 "prepared": [clean, *({"name": name} | self.answer(asked) for name, asked in prepared_changes().items())],
+                "first": {"name": "shift, b = 0.5", "shift": 0.5},
                 "kinds": [{"kind": kind, "strongest": change.magnitude, "unit": change.unit} for kind, change in STRONGEST.items()],
                 "modalities": [MODALITY_NAMES[modality] for modality in MODALITIES],
                 "label": f"{case.name}, slice {case.index + 1} of {len(images)}; {WINDOW_TEXT}. {label}",

@@ -61,17 +61,19 @@ def slice_browser(store: Patients, patients: Sequence[str], most: int = MOST_CAR
     return SlicesPanel(store, patients, most)
 
 
-def show_patient(store: Patients, patient: str, most: int | None = None) -> dict[str, Any]:
-    """Return sheets of a patient's slices (four modalities each) and labels, with the numbers of the slices."""
+def show_patient(store: Patients, patient: str, most: int | None = None, modalities: Sequence[str] = MODALITIES) -> dict[str, Any]:
+    """Return sheets of a patient's slices (``modalities`` of each) and labels, the numbers of the slices, and the corner of the crop."""
     images, labels = store.images(patient), store.labels(patient)
     chosen, crop = choose_slices(images, labels, most or len(images)), crop_to_brain(images)
     regions = None if labels is None else label_sheet(labels[chosen], crop)
+    channels = [MODALITIES.index(modality) for modality in modalities]
     start = largest_slice(labels) if labels is not None else chosen[len(chosen) // 2]
     return {
-        "grey": grey_sheet(images[chosen].reshape(-1, *images.shape[2:]), crop),
+        "grey": grey_sheet(images[chosen][:, channels].reshape(-1, *images.shape[2:]), crop),
         "regions": regions,
         "slices": chosen.tolist(),
         "of": len(images),
+        "corner": [crop.rows.start, crop.columns.start],
         "start": int(np.abs(chosen - start).argmin()),
     }
 

@@ -9,14 +9,14 @@ import sys
 from drlib.errors import DeepRadiomicsError
 from drlib.series.cli import about, chapters, patients, studies
 from drlib.series.cli.app import app
-from drlib.series.cli.output import calm_rich, say_error
+from drlib.series.cli.output import prepare_help, say_error
 
 COMMANDS = (patients, chapters, studies, about)  # importing them made their commands known
 
 
 def main() -> None:
     """Run the command that the arguments of this process name."""
-    calm_rich()
+    prepare_help()
     try:
         app(prog_name="drlib")
     except DeepRadiomicsError as error:  # of an option, before a command began

@@ -19,7 +19,6 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2, not understood, is said before a com
 OF_THE_DISK = {getattr(errno, name) for name in ("EACCES", "EDQUOT", "EEXIST", "EISDIR", "ENOENT", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")}
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="write the answer as JSON, alone on standard output")]
 
-
 ORDER = ("check", "phantom", "run", "train", "book", "status", "study", "features", "grade", "version")
 COHORT, REPRODUCE, APPLY, ABOUT = "Patients", "Reproduce the argument", "Apply a trained model", "About"
 
@@ -89,10 +88,10 @@ def command(group: typer.Typer, *, example: str, writes: str, status: str, kept:
         def with_outcome(*arguments: Any, as_json: bool, **options: Any) -> None:
             said = f"study {called}" if group is study else called
             with answer_stream(as_json) as stream:
-                status, answer, error = _outcome(lambda: function(*arguments, **options), kept)
-                if as_json and not (answer is None and error is None):
-                    print_json(stream, said, status, answer, error)
-            raise typer.Exit(status)
+                ended, answer, error = _outcome(lambda: function(*arguments, **options), kept)
+                if as_json and not (answer is None and error is None):  # one of several processes speaks
+                    print_json(stream, said, ended, answer, error)
+            raise typer.Exit(ended)
 
         called = name or function.__name__
         signature = inspect.signature(function)

@@ -98,7 +98,17 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
     return f"\033[{COLOURS[colour]}m{text}\033[0m" if is_coloured(stream) else text
 
 
-def calm_rich() -> None:
-    """Hold the help pages to the same rule: left alone they are coloured in GitHub's actions, and bold in spite of ``NO_COLOR``."""
+def prepare_help() -> None:
+    """Hold the help pages to the same rule, and make them legible on a light terminal.
+
+    Left alone they are coloured in GitHub's actions, bold in spite of ``NO_COLOR``, dim after their first paragraph, with code on black.
+    """
     if not (is_coloured(sys.stdout) and is_coloured(sys.stderr)):
         os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
+    elif len(sys.argv) <= 2 or {"-h", "--help"} & set(sys.argv):  # a page is due, so that rich is imported anyway
+        from rich.default_styles import DEFAULT_STYLES
+        from rich.style import Style
+        from typer import rich_utils
+
+        DEFAULT_STYLES["markdown.code"] = Style.parse("bold cyan")
+        rich_utils.STYLE_HELPTEXT = ""

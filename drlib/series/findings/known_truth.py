@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from drlib.radiomics.statistics import Interval, share_interval
+from drlib.radiomics.statistics import Interval, seed_interval, share_interval
 from drlib.series.claims import Claim, Verdict
-from drlib.series.studies.changes import seed_interval
 from drlib.series.studies.known_truth import CARRIES, KnownTruth
 
 NOMINAL = 0.05  # of tests and intervals

@@ -5,11 +5,10 @@ import pandas as pd
 from scipy.stats import norm
 
 from drlib.radiomics.agreement import cohens_kappa, match_codewords, pair_interval
-from drlib.radiomics.statistics import Interval, bootstrap_weights
+from drlib.radiomics.statistics import Interval, bootstrap_weights, seed_interval
 from drlib.seeds import generator
 from drlib.series.claims import HEADLINE, Claim, made_elsewhere
 from drlib.series.findings.ablation import PAPER_TOP_REGION
-from drlib.series.studies.changes import seed_interval
 from drlib.series.studies.codebooks import OTHER, RESPONSIBLE, SAME, WEIGHTS, Codebooks, chosen_pairs
 from drlib.series.studies.seeds import Seeds
 

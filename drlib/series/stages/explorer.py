@@ -44,9 +44,10 @@ class Published:
     def table(self) -> pd.DataFrame:
         """A row per patient: grade, P(HGG) out of fold, whether a threshold of one half grades it rightly, and kilobytes."""
         entries = pd.DataFrame(self.index["patients"]).set_index("id").rename_axis("patient")
-        right = (entries["p"] > 0.5) == (entries["grade"] == "HGG")
+        p_hgg = entries["p"].astype(float)
+        right = ((p_hgg > 0.5) == (entries["grade"] == "HGG")).where(p_hgg.notna())
         size = entries["bytes"].map(lambda found: round(sum(found.values()) / 1000))
-        return pd.DataFrame({"grade": entries["grade"], "P(HGG)": entries["p"], "graded rightly": right, "kB": size})
+        return pd.DataFrame({"grade": entries["grade"], "P(HGG)": p_hgg, "graded rightly": right, "kB": size})
 
 
 def publish_patients(run: Run, most: int = N_PUBLISHED) -> Published:

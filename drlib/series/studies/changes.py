@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from drlib.cohort.regions import REGIONS
 from drlib.profiles import SWITCHES, Profile, QuantizerSettings, load_profile
-from drlib.radiomics.statistics import Interval
+from drlib.radiomics.statistics import seed_interval
 from drlib.segmentation.quantizer import SMOOTHING
 from drlib.segmentation.quantizer_trial import codebook_usage_over_steps
 from drlib.series.studies.corrections import LADDER, Corrections, watch_codebook
@@ -40,13 +39,6 @@ class Steps:
     latents: np.ndarray
     codebooks: list[np.ndarray]
     names: list[str]
-
-
-def seed_interval(values: pd.Series, level: float = 0.95) -> Interval:
-    """Return the mean over seeds with its t interval: where the mean over many more seeds would lie. NaN ends for fewer than two."""
-    values = values.dropna()
-    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std() / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half), level)
 
 
 def summarise_rungs(study: Corrections) -> pd.DataFrame:

@@ -8,11 +8,11 @@ function render({ model, el }) {
     return;
   }
   const bases = new Map(); // patient -> its slices, once they are open
-  let patient = carried[0], base = null, shown = null, alive = false, newest = 0;
+  let patient = carried[0], base = null, shown = null, alive = false, newest = 0, jump = true;
 
   const canvas = make("canvas", { role: "img" }), said = make("p", { role: "status", class: "drlib-said" }), sums = make("div", {});
-  const who = chooser("patient", carried.map((id) => [id, called[id]]), (id) => ((patient = id), refresh()));
-  const which = chooser("codewords", names.map((name) => [name, name]), (name) => (tick(codewordsOf[name]), refresh()));
+  const who = chooser("patient", carried.map((id) => [id, called[id]]), (id) => ((patient = id), (jump = true), refresh()));
+  const which = chooser("codewords", names.map((name) => [name, name]), (name) => (tick(codewordsOf[name]), (jump = true), refresh()));
   const slice = slider("slice", { min: 0, max: 0, value: 0, words: (n) => (base ? `${base.slices[n] + 1} of ${base.of}` : "") }, paint);
   const opacity = slider("opacity", { min: 0, max: 1, step: 0.05, value: 0.75, words: percent }, paint);
   const boxes = offered.map(({ codeword, name }) => {
@@ -25,7 +25,8 @@ function render({ model, el }) {
   el.append(make("div", { class: "drlib-panel drlib-ablation" },
     make("div", { class: "drlib-controls" }, who.box, which.box, slice.box, opacity.box), live, canvas, said, sums,
     make("p", { class: "drlib-note" }, ...regionWords(legend), label)));
-  tick(codewordsOf[names[0]]);
+  which.input.value = names.find((name) => prepared[patient][name].tokens) ?? names[0]; // one that this patient has
+  tick(codewordsOf[which.value]);
 
   const ask = kernel(model, heard, [live]);
   function heard(answer) {
@@ -55,13 +56,10 @@ function render({ model, el }) {
     const turn = ++newest;
     const [found, after, map] = await Promise.all([bases.get(patient), Sheet.open(answer.after), Sheet.open(answer.map)]);
     if (turn !== newest) return;
-    if (found !== base) { // other slices: stay near the one that was shown of the same patient
-      const at = base && base.id === patient ? base.slices[slice.value] : null;
-      base = Object.assign(found, { id: patient });
-      const nearest = (n) => base.slices.reduce((best, s, i) => (Math.abs(s - n) < Math.abs(base.slices[best] - n) ? i : best), 0);
-      slice.range(0, base.slices.length - 1);
-      slice.set(at === null ? base.start : nearest(at));
-    }
+    const at = jump ? (answer.tokens ? answer.strongest : found.slices[found.start]) : base.slices[slice.value];
+    [base, jump] = [found, false]; // another patient or set: where most changes; else the slice stays
+    slice.range(0, base.slices.length - 1);
+    slice.set(base.slices.reduce((best, n, i) => (Math.abs(n - at) < Math.abs(base.slices[best] - at) ? i : best), 0));
     shown = { ...answer, after, map };
     sums.replaceChildren(regionTable(answer.regions, base.labels));
     paint();
@@ -80,7 +78,7 @@ function render({ model, el }) {
       nameTile(context, name, x, y, w, h);
     });
     said.textContent = (shown.tokens
-      ? `${shown.tokens} tokens replaced in the slices with tumour; the largest change of a pixel is ${fixed(shown.top, 1)} (brightest).`
+      ? `${plural(shown.tokens, "token")} replaced in the slices with tumour; the largest change of a pixel is ${fixed(shown.top, 1)} (brightest).`
       : "None of these codewords occurs in this patient's slices with tumour: nothing changes.");
     canvas.setAttribute("aria-label", `${called[patient]}, slice ${base.slices[n] + 1}: T1ce; segmentation before; after; change of the logits.`);
   }

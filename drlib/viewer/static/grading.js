@@ -47,7 +47,7 @@ function render({ model, el }) {
   el.append(make("div", { class: "drlib-panel drlib-grading" },
     make("div", { class: "drlib-controls" }, which.box, threshold.box, prevalence.box),
     make("div", { class: "drlib-row" }, button("As in this cohort, threshold .50", reset)),
-    plot, said, pair, make("p", { class: "drlib-note" }, note)));
+    plot, said, pair, make("p", { class: "drlib-note" }, "Counts and rates are means over the repeats of the cross-validation. ", note)));
 
   function reset() {
     hgg = share;
@@ -57,11 +57,12 @@ function render({ model, el }) {
   }
   function show() {
     const p = tables[which.value], t = threshold.value, found = judge(p, isHgg, t, hgg);
-    plot.replaceChildren(strip(p, isHgg, t, colours));
+    plot.replaceChildren(strip(p, isHgg, t, colours, roomFor(plot)));
     said.textContent = `HGG is called above P = ${t.toFixed(2)}. Accuracy ${fixed(found.accuracy)} with ${percent(hgg)} HGG.`;
     pair.replaceChildren(...["LGG", "HGG"].map((positive) => table(positive, found[positive], n)));
   }
   show();
+  return redrawn(plot, show);
 }
 
 /** One convention: the two-by-two table, and the rates below. */
@@ -82,13 +83,13 @@ function table(positive, found, n) {
 }
 
 /** Every patient's P(HGG), mean over repeats, a row for each grade, and the threshold. */
-function strip(p, isHgg, threshold, colours) {
-  const width = 640, left = 46, right = 12, x = (value) => left + value * (width - left - right), rows = { HGG: 26, LGG: 74 };
+function strip(p, isHgg, threshold, colours, width) {
+  const left = 46, right = 12, x = (value) => left + value * (width - left - right), rows = { HGG: 26, LGG: 74 };
   const average = isHgg.map((_, i) => mean(p.map((row) => row[i])));
   const marks = average.map((value, i) => {
     const grade = isHgg[i] ? "HGG" : "LGG", y = rows[grade] + ((i * 7) % 11) * 2.6 - 13; // spread by a fixed pattern
     const shape = isHgg[i] ? `M${x(value)} ${y - 4}l4 7h-8z` : `M${x(value) - 3.4} ${y}a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0 -6.8 0`;
-    return draw("path", { d: shape, fill: colours[grade], "fill-opacity": 0.75 });
+    return draw("path", { d: shape, fill: colours[grade] });
   });
   const line = (x1, y1, x2, y2, more = {}) => draw("line", { x1, y1, x2, y2, stroke: "currentColor", "stroke-width": 1, ...more });
   const text = (words, at, y, more = {}) => draw("text", { x: at, y, ...more }, words);

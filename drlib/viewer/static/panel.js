@@ -130,6 +130,10 @@ function redrawn(element, redraw) {
   return () => (sizes.disconnect(), themes.disconnect());
 }
 
+/** How wide a drawing may be, so that its words stay legible on a phone. */
+const roomFor = (element) => Math.max(280, Math.min(640, element.clientWidth || 640));
+
+const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const percent = (share) => (Number.isFinite(share) ? `${Math.round(100 * share)} %` : "–");
 const fixed = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits).replace(/^-/, "\u2212") : "–");
 

@@ -1,17 +1,17 @@
 // One patient scaled, shifted and scanned again: images, histogram, difference ratio and P(HGG).
 
 function render({ model, el }) {
-  const { clean, prepared, kinds, modalities, label } = model.get("content");
+  const { clean, prepared, first: start, kinds, modalities, label } = model.get("content");
   let shown = null, first = null;
 
   const canvas = make("canvas", { role: "img", "aria-label": `Four scans of one slice, as they are (above) and changed (below). ${label}` });
   const said = make("p", { role: "status", class: "drlib-said" }), plot = make("div", {});
   const named = chooser("change", prepared.map(({ name }, n) => [n, name]), (n) => show(prepared[n]));
-  named.input.value = 0;
+  named.input.value = prepared.findIndex(({ name }) => name === start.name);
 
   const words = (letter) => (value) => `${letter} = ${value.toFixed(2)}`;
-  const scale = slider("scale", { min: 0, max: 1, step: 0.05, value: 0, words: words("a") }, move);
-  const shift = slider("shift", { min: 0, max: 1, step: 0.05, value: 0, words: words("b") }, move);
+  const scale = slider("scale", { min: 0, max: 1, step: 0.05, value: start.scale ?? 0, words: words("a") }, move);
+  const shift = slider("shift", { min: 0, max: 1, step: 0.05, value: start.shift ?? 0, words: words("b") }, move);
   const kind = chooser("scanner", kinds.map((each) => [each.kind, each.kind]), () => (strength.set(0), move()));
   const found = () => kinds.find((each) => each.kind === kind.value);
   const amount = (value) => { // in the unit of the kind; a scan is there or not
@@ -41,11 +41,11 @@ function render({ model, el }) {
     shown = { ...answer, images };
     said.textContent = `Difference ratio ${fixed(answer.ratio)} (0: same histogram, 2: nothing in common). ` +
       `P(HGG) ${fixed(answer.p_hgg)}; as it is, ${fixed(clean.p_hgg)}.`;
-    plot.replaceChildren(histogram(clean.counts, answer.counts));
     paint();
   }
   function paint() {
     if (!shown) return;
+    plot.replaceChildren(histogram(clean.counts, shown.counts, roomFor(plot)));
     const columns = modalities.length, ratio = first.height / first.width;
     const { context, width } = fit(canvas, (2 / columns) * ratio), w = width / columns, h = w * ratio;
     modalities.forEach((name, n) => {
@@ -55,14 +55,14 @@ function render({ model, el }) {
       nameTile(context, n ? "" : "changed", n * w, h, w, h);
     });
   }
-  show(prepared[0]);
+  show(prepared[named.value]);
   return redrawn(canvas, paint);
 }
 
 /** The counts of the most frequent codewords of the scan as it is (bars) and as it became (marks), on a logarithmic axis. */
-export function histogram(before, after, most = 60) {
+export function histogram(before, after, width, most = 60) {
   const order = before.map((count, k) => [count, k]).filter(([count]) => count).sort(([a], [b]) => b - a).slice(0, most).map(([, k]) => k);
-  const width = 640, height = 190, left = 44, bottom = 40, top = 8;
+  const height = 190, left = 44, bottom = 40, top = 8;
   const highest = Math.max(...order.map((k) => Math.max(before[k], after[k])), 1), room = height - bottom - top;
   const y = (count) => height - bottom - (Math.log10(1 + count) / Math.log10(1 + highest)) * room, step = (width - left - 8) / order.length;
   const text = (words, x, at, more = {}) => draw("text", { x, y: at, ...more }, words);

@@ -25,7 +25,8 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
     LGG: "LGG-responsible region",
   };
   const LABEL_NAMES = { background: "no tumour", NET: "NET", ED: "ED", ET: "ET" };
-  const HEAT = { R: [87, 120, 188, 249, 252], G: [16, 28, 55, 142, 255], B: [110, 109, 84, 9, 164], A: [0, 70, 190, 240, 255], I: [0, 32, 96, 176, 255] };
+  // Colours of a responsible region: clear below 8 % of the patient's largest value, since some of it is everywhere.
+  const HEAT = { R: [87, 87, 188, 249, 252], G: [16, 16, 55, 142, 255], B: [110, 110, 84, 9, 164], A: [0, 0, 170, 240, 255], I: [0, 20, 96, 176, 255] };
   const KEPT_VOLUMES = 48; // decoded volumes that are kept, about half a megabyte each
   const SEARCH_FROM = 12; // patients from which on the list has a search field
   const HEADER_BYTES = 352;
@@ -503,7 +504,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       this.progress(0, total);
       try {
         const volumes = await Promise.all(names.map(async (name) => {
-          const volume = await loadVolume(`${entry.folder}/${name}`, `${OVERLAYS[name] || name.toUpperCase()} of ${entry.id}`);
+          const volume = await loadVolume(`${entry.folder}/${name}`, `${OVERLAYS[name] || this.index.modalities[name]} of ${entry.id}`);
           if (turn === this.asked) this.progress((done += entry.bytes[name]), total);
           return volume;
         }));
@@ -556,7 +557,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
     showValues(mm) {
       const values = this.values();
       const axes = [["R", "L"], ["A", "P"], ["S", "I"]];
-      const rows = [["position, mm", mm.map((value, axis) => `${axes[axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(0)}`).join(" ")]];
+      const rows = [["place, mm", mm.map((value, axis) => `${axes[axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(0)}`).join(" ")]];
       for (const [name, words] of Object.entries(this.index.modalities)) {
         if (name in values) rows.push([words, values[name] === null ? "outside the brain" : `${signed(values[name], 2)} SD`]);
       }
@@ -626,13 +627,14 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       if (overlay === "truth" || overlay === "prediction") {
         parts.push(make("span", {}, `${OVERLAYS[overlay]}:`), ...Object.keys(this.index.regionColours).map((name) => this.labelWords(name)));
       } else if (overlay === "codewords") {
-        parts.push("codeword map: one colour per codeword, near ones alike");
+        parts.push("one colour per codeword, near ones alike");
       } else if (overlay !== "none" && this.loaded && this.loaded[overlay]) {
         const bar = make("span", { class: "mri-bar", "aria-hidden": "true" });
-        bar.style.background = `linear-gradient(90deg, ${HEAT.I.map((at, n) => `rgb(${HEAT.R[n]} ${HEAT.G[n]} ${HEAT.B[n]}) ${(100 * at) / 255}%`).join(", ")})`;
+        bar.style.backgroundImage = `linear-gradient(90deg, ${HEAT.I.map((at, n) => `rgb(${HEAT.R[n]} ${HEAT.G[n]} ${HEAT.B[n]} / ${HEAT.A[n] / 255}) ${(100 * at) / 255}%`).join(", ")})`;
         const most = 255 * this.loaded[overlay].slope;
         const jump = make("button", { type: "button", class: "mri-jump", onclick: () => this.moveTo(this.entry.starts[overlay]) }, "Go to where it is strongest");
-        parts.push(`${OVERLAYS[overlay]}: 0`, bar, `${most.toFixed(1)} (L1 change of the logits)`, ...(this.entry.starts[overlay] ? [jump] : ["nowhere in this patient"]));
+        if (this.entry.starts[overlay]) parts.push(`${OVERLAYS[overlay]}: 0`, bar, `${most.toFixed(1)} (L1 change of the logits)`, jump);
+        else parts.push(`${OVERLAYS[overlay]}: none in this patient, who has none of its codewords`);
       }
       pane.legend.replaceChildren(...parts);
     }
