@@ -133,7 +133,7 @@ class Visit:
         self.page.evaluate(SETTLED)
 
     def weight(self) -> int:
-        """Return the bytes of everything the page has loaded so far, as the server has it (not compressed)."""
+        """Return the bytes of everything the page has loaded so far, as the server has it (not compressed); settling loads the rest."""
         return sum(request.sizes()["responseBodySize"] for request in self.requests)
 
     def set_theme(self, theme: str) -> None:
@@ -177,7 +177,7 @@ def _watch(seen: Visit, inside: str) -> None:
     page.route(lambda url: not url.startswith((inside, "data:", "blob:")), refuse)
     page.on("websocket", lambda socket: None if inside.split("//")[1] in socket.url else seen.outside.append(socket.url))
     page.on("console", lambda message: seen.errors.append(f"console: {message.text}") if message.type == "error" else None)
-    page.on("pageerror", lambda error: seen.errors.append(f"script: {error}"))
+    page.on("pageerror", lambda error: seen.errors.append(f"script: {error.stack or error}"))
     page.on("requestfinished", lambda request: seen.requests.append(request))
     page.on("requestfailed", lambda request: seen.errors.append(f"not loaded: {request.url}") if request.failure != LEFT else None)
     page.on("response", lambda response: seen.errors.append(f"{response.status}: {response.url}") if response.status >= 400 else None)

@@ -66,8 +66,8 @@ def see(address, chromium):
 
 def look_at(opened) -> Seen:
     page = opened.page
-    opened.settle()
     weight = opened.weight()
+    opened.settle()
     broken, links, anchors = (page.evaluate(script) for script in (BROKEN_IMAGES, LINKS, ANCHORS))
     violations = {}
     for theme in ("light", "dark"):
@@ -256,7 +256,7 @@ def test_modality_window_and_opacity_change_the_pixels(address, chromium):
         viewer.locator(".mri-overlay-select").first.select_option("truth")
         wait_until(page, lambda: state()["overlay"] == "truth", "truth")
         other = "flair" if state()["modality"] != "flair" else "t1"
-        changes(page, canvas, lambda: viewer.locator(f"[id$=modality-{other}]").check(), other)
+        changes(page, canvas, lambda: viewer.locator(f"label[for$=modality-{other}]").click(), other)
         for control in ("level", "width", "opacity"):
             slider = viewer.locator(f"input[id$={control}]")
             changes(page, canvas, lambda slider=slider: slider.fill(slider.get_attribute("min")), control)
@@ -305,9 +305,21 @@ def test_nothing_of_a_viewer_is_loaded_before_it_comes_into_view(address, chromi
 # The atlas of the codebook
 
 
+DATA = "cards => cards.map(card => ({...card.dataset}))"
+
+
+def all_cards(page) -> list[dict]:
+    """The data of every card."""
+    return page.locator(".atlas-card").evaluate_all(DATA)
+
+
 def shown_cards(page) -> list[dict]:
-    """The data of the cards that are shown, in their order."""
-    return page.locator(".atlas-card:not([hidden])").evaluate_all("cards => cards.map(card => ({...card.dataset}))")
+    """The data of the cards that are shown, in their order; of many only the first are, until more are asked for."""
+    return page.locator(".atlas-card:not([hidden])").evaluate_all(DATA)
+
+
+def indices(cards: list[dict]) -> set[str]:
+    return {card["index"] for card in cards}
 
 
 def wait_for_count(page, count: int) -> None:
@@ -323,53 +335,65 @@ def atlas(address, chromium):
 
 
 def test_atlas_sorts_by_what_is_chosen_in_both_directions(atlas):
-    for key in ("tokens", "auc", "share-net"):
+    every = all_cards(atlas)
+    for key, name in {"tokens": "tokens", "auc": "auc", "share-brain": "shareBrain"}.items():
         atlas.locator("#atlas-sort").select_option(key)
-        name = key.replace("-n", "N")
-        values = [float(card[name]) for card in shown_cards(atlas)]
-        assert len(set(values)) > 1 and values == sorted(values, reverse=True), key
+        falling = sorted((float(card[name]) for card in every), reverse=True)
+        shown = [float(card[name]) for card in shown_cards(atlas)]
+        assert len(set(falling)) > 1 and shown and shown == falling[: len(shown)], key
     atlas.locator("#atlas-order").click()
-    assert [float(card[name]) for card in shown_cards(atlas)] == sorted(values)
+    shown = [float(card[name]) for card in shown_cards(atlas)]
+    assert shown == falling[::-1][: len(shown)]
 
 
-def test_atlas_filters_by_words_tissue_and_grade_and_says_how_many_are_left(atlas):
-    every = shown_cards(atlas)
+def test_atlas_finds_one_codeword_by_its_index(atlas):
+    every = all_cards(atlas)
     wait_for_count(atlas, len(every))
     index = every[-1]["index"]
     atlas.locator("#atlas-search").fill(index)
     wait_for_count(atlas, 1)
-    assert [card["index"] for card in shown_cards(atlas)] == [index]
+    assert indices(shown_cards(atlas)) == {index}
+    atlas.locator("#atlas-search").fill("nothing is called so")
+    wait_for_count(atlas, 0)
+    assert shown_cards(atlas) == []
     atlas.locator("#atlas-search").fill("")
     wait_for_count(atlas, len(every))
-    for group in ("tissue", "grade"):
-        kind = every[0][group].split()[0]
-        fitting = [card for card in every if kind in card[group].split()]
+
+
+@pytest.mark.parametrize("group", ["tissue", "grade"])
+def test_atlas_filters_by_what_is_ticked_says_how_many_fit_and_shows_all_of_them(atlas, group):
+    every = all_cards(atlas)
+    for kind in sorted({card[group] for card in every} - {""}):
+        fitting = [card for card in every if card[group] == kind]
         atlas.locator(f"input[name={group}][value={kind}]").check()
         wait_for_count(atlas, len(fitting))
-        assert {card["index"] for card in shown_cards(atlas)} == {card["index"] for card in fitting}
+        assert indices(shown_cards(atlas)) <= indices(fitting)
+        if atlas.locator("#atlas-all").is_visible():
+            atlas.locator("#atlas-all").click()
+        assert indices(shown_cards(atlas)) == indices(fitting)
         atlas.locator("#atlas-reset").click()
         wait_for_count(atlas, len(every))
 
 
 def test_address_of_the_atlas_keeps_what_was_chosen(atlas):
     atlas.locator("#atlas-sort").select_option("tokens")
-    atlas.locator("#atlas-search").fill(shown_cards(atlas)[3]["index"])
+    atlas.locator("#atlas-search").fill(all_cards(atlas)[3]["index"])
     wait_for_count(atlas, 1)
     chosen = shown_cards(atlas)
-    atlas.wait_for_url("**q=*")
+    atlas.wait_for_url("**words=*")
     atlas.reload()
     wait_for_count(atlas, 1)
     assert shown_cards(atlas) == chosen and atlas.locator("#atlas-sort").input_value() == "tokens"
 
 
 def test_link_to_a_card_shows_it_whatever_is_filtered(atlas):
-    cards = shown_cards(atlas)
-    atlas.locator("#atlas-search").fill(cards[0]["index"])
+    first, other = all_cards(atlas)[:2]
+    atlas.locator("#atlas-search").fill(first["index"])
     wait_for_count(atlas, 1)
-    other = f"codeword-{int(cards[1]['index']):03d}"
-    atlas.evaluate("name => { location.hash = name; }", other)
-    atlas.wait_for_function("name => !document.getElementById(name).hidden", arg=other)
-    assert atlas.locator(f"#{other}").is_visible()
+    name = f"codeword-{int(other['index']):03d}"
+    atlas.evaluate("name => { location.hash = name; }", name)
+    atlas.wait_for_function("name => !document.getElementById(name).hidden", arg=name)
+    assert atlas.locator(f"#{name}").is_visible()
 
 
 def test_atlas_is_readable_without_scripts(address, chromium):
