@@ -14,6 +14,8 @@ from drlib.series.workflow import Series
 
 # Jupyter Book loads sphinx-thebe whether it is used or not: an error in the console of every page, and an address outside the site.
 _LIVE_CODE = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<(script|link)[^>]*sphinx-thebe\.(js|css)[^>]*>(</script>)?", re.DOTALL)
+# 1.5 MB that draw the icons again which the theme's fonts have drawn already.
+_ICONS_AGAIN = re.compile(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>\s*")
 _FIGURE = re.compile(r'<img alt="([^"]*)"[^>]*src="(\.\./_images/([\w-]+)\.svg)"[^>]*>\s*(<figcaption>.*?)</figcaption>', re.DOTALL)
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _TABLE = re.compile(r'(<div class="pst-scrollable-table-container">)?\s*<table([^>]*)>(.*?)</table>\s*(?(1)</div>)', re.DOTALL)
@@ -31,6 +33,7 @@ _MENDS = (  # of the theme's own markup, where a screen reader would hear nothin
 WEIGHTS = '<div id="page-weights"></div>'  # where the status page has the weights of all pages
 UNUSED = (
     "_static/locales",
+    "_static/scripts/fontawesome.js",
     "_static/webpack-macros.html",
     "_static/sbt-webpack-macros.html",
     "_static/sphinx-thebe.js",
@@ -60,7 +63,7 @@ def finish_pages(site: Path, staged: Path, series: Series, banner: str) -> None:
 
 def finish_page(text: str, name: str, site: Path) -> str:
     """Return the HTML of one page, mended; ``name`` names the files of its tables."""
-    text = _LIVE_CODE.sub("", text)
+    text = _ICONS_AGAIN.sub("", _LIVE_CODE.sub("", text))
     for fault, mended in _MENDS:
         text = fault.sub(mended, text)
     head, main, tail = _split_article(text)
