@@ -23,9 +23,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 NO_BROWSER = "no Chromium: install it (Debian and Ubuntu: apt-get install chromium; elsewhere: .venv/bin/playwright install chromium)"
 FLAGS = [
     *("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),  # WebGL 2
+    "--disable-gpu-rasterization",  # Debian turns it on: with no GPU each page is then painted in software twice
     *("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # what slips past the route below finds nobody either
 ]
+LEFT = "net::ERR_ABORTED"  # the reader went on before it was there
 PLACE = re.compile(r"at \(([^,]+), ([^)]+)\)")  # what the quantizer says of the codeword that the keyboard holds
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -42,6 +44,7 @@ SETTLED = """async () => {
 # A view of a widget is a script that the widget manager answers with an element behind it.
 WIDGETS_SHOWN = """() => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')]
   .every(view => view.parentElement.querySelector('.jupyter-widgets, .widget-subarea > *'))"""
+THEMED = "theme => !('mode' in document.documentElement.dataset) || document.documentElement.dataset.theme === theme"
 BROKEN_IMAGES = "() => [...document.images].filter(image => !image.naturalWidth).map(image => image.src.slice(0, 200))"
 LINKS = "() => [...document.querySelectorAll('a[href]')].map(link => link.href)"
 ANCHORS = "() => [...document.querySelectorAll('[id], a[name]')].map(place => place.id || place.name)"
@@ -130,13 +133,13 @@ class Visit:
         self.page.evaluate(SETTLED)
 
     def weight(self) -> int:
-        """Return the bytes of everything the page has loaded so far, as the server has it (not compressed)."""
+        """Return the bytes of everything the page has loaded so far, as the server has it (not compressed); settling loads the rest."""
         return sum(request.sizes()["responseBodySize"] for request in self.requests)
 
     def set_theme(self, theme: str) -> None:
         """Show the page as a reader sees it whose computer prefers "light" or "dark"."""
         self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        self.page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+        self.page.wait_for_function(THEMED, arg=theme)
         self.page.evaluate(SETTLED)
 
     def violations(self) -> list[str]:
@@ -174,9 +177,9 @@ def _watch(seen: Visit, inside: str) -> None:
     page.route(lambda url: not url.startswith((inside, "data:", "blob:")), refuse)
     page.on("websocket", lambda socket: None if inside.split("//")[1] in socket.url else seen.outside.append(socket.url))
     page.on("console", lambda message: seen.errors.append(f"console: {message.text}") if message.type == "error" else None)
-    page.on("pageerror", lambda error: seen.errors.append(f"script: {error}"))
+    page.on("pageerror", lambda error: seen.errors.append(f"script: {error.stack or error}"))
     page.on("requestfinished", lambda request: seen.requests.append(request))
-    page.on("requestfailed", lambda request: seen.errors.append(f"not loaded: {request.url} {request.failure}"))
+    page.on("requestfailed", lambda request: seen.errors.append(f"not loaded: {request.url}") if request.failure != LEFT else None)
     page.on("response", lambda response: seen.errors.append(f"{response.status}: {response.url}") if response.status >= 400 else None)
 
 

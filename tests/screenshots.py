@@ -19,8 +19,8 @@ def picture_page(chromium, address: str, name: str, out: Path) -> int:
     weight = 0
     for size in (DESKTOP, PHONE):
         with visit(chromium, address + name, inside=address, viewport=size) as opened:
-            opened.settle()
             weight = weight or opened.weight()
+            opened.settle()
             opened.page.evaluate(SHOW_DRAWINGS)
             for theme in ("light", "dark"):
                 opened.set_theme(theme)

@@ -22,7 +22,7 @@ from project import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_chromium() is None, reason=NO_BROWSER)]
 STARTS, STOPS = 90, 20  # seconds
-SECONDS_PER_NOTEBOOK = 180
+SECONDS_PER_NOTEBOOK = 300
 
 OPEN = """async path => {
   const app = jupyterapp;

@@ -15,8 +15,10 @@ from drlib.series.staging import take_figures, take_tables
 
 ROOT = Path(__file__).parents[1]
 WORDS = {"finding": "AUC 0.9 [0.8, 1.0].", "reading": "Stars: * p < .05.", "alt": "A curve."}
-TABLE = """<table border="1" class="dataframe"><thead><tr><th></th><th>AUC</th></tr></thead>
-<tbody><tr><th>codewords</th><td>0.94 [0.89, 0.98]</td></tr><tr><th>words</th><td>of [a, b] and so on</td></tr></tbody></table>"""
+TABLE = """<table border="1" class="dataframe"><thead><tr><th></th><th>AUC</th><th>note</th></tr>
+<tr><th>model</th><th></th><th></th></tr></thead>
+<tbody><tr><th>codewords</th><td>0.94 [0.89, 0.98]</td><td>112</td></tr>
+<tr><th>none</th><td>–</td><td>of [a, b]</td></tr></tbody></table>"""
 
 
 def notebook_with(*outputs, figure: str | None = None) -> nbformat.NotebookNode:
@@ -52,6 +54,13 @@ def test_a_figure_without_a_name_is_called_by_chapter_and_place(tmp_path):
     assert (tmp_path / "fig-08b-stability-1.svg").is_file()
 
 
+def test_a_table_without_rows_says_so(tmp_path):
+    frame = pd.DataFrame({"AUC": []})
+    output = nbformat.v4.new_output("execute_result", data={"text/html": frame.to_html(), "text/csv": frame.to_csv()})
+    take_tables(notebook_with(output), "05_grading", tmp_path)
+    assert "no row" in output.data["text/html"] and not list(tmp_path.iterdir())
+
+
 def test_a_frame_is_offered_with_the_digits_that_the_page_rounds_away(tmp_path):
     frame = pd.DataFrame({"AUC": [0.123456789]}, index=["codewords"])
     output = nbformat.v4.new_output("execute_result", data={"text/html": frame.round(2).to_html(), "text/csv": frame.to_csv()})
@@ -72,11 +81,12 @@ def test_a_figure_is_shown_in_both_themes_and_leads_to_its_files(site):
 
 def test_a_table_has_a_csv_no_empty_header_and_intervals_that_do_not_break(site):
     text = finish_page(f"<article>{TABLE}</article>", "05_grading", site)
-    assert "<th></th>" not in text and '<th scope="row">codewords</th>' in text and '<th scope="col">AUC</th>' in text
+    assert '<th scope="col">model</th><th scope="col" class="num">AUC</th><th scope="col">note</th>' in text  # one row of headers
+    assert '<th scope="row">codewords</th>' in text and "<td>112</td>" in text  # a number among words is no column of numbers
     assert '<td class="num"><span class="dr-unbroken">0.94 [0.89, 0.98]</span></td>' in text
     assert 'href="../_tables/05_grading_1.csv" download>CSV</a>' in text
     rows = list(csv.reader(io.StringIO((site / "_tables" / "05_grading_1.csv").read_text())))
-    assert rows == [["", "AUC"], ["codewords", "0.94 [0.89, 0.98]"], ["words", "of [a, b] and so on"]]
+    assert rows[0] == ["", "AUC", "note"] and rows[2:] == [["codewords", "0.94 [0.89, 0.98]", "112"], ["none", "–", "of [a, b]"]]
 
 
 def test_what_stands_outside_the_article_stays_as_it_is(site):

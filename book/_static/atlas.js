@@ -47,7 +47,7 @@
 
     function state() {
       return {
-        q: form.elements.q.value.trim(),
+        words: form.elements.q.value.trim(),
         sort: form.elements.sort.value,
         order: order.getAttribute("aria-pressed") === "true" ? "reversed" : "",
         tissue: checked("tissue"),
@@ -58,7 +58,7 @@
 
     function show() {
       var view = state();
-      var words = wordsOf(view.q);
+      var words = wordsOf(view.words);
       var chosen = { tissue: view.tissue, grade: view.grade, only: view.only };
       var sign = view.order ? 1 : -1;
       var key = view.sort.replace(/-(\w)/, function (_, letter) { return letter.toUpperCase(); });
@@ -88,7 +88,7 @@
 
     function remember(view) {
       var address = new URLSearchParams();
-      ["q", "sort", "order", "tissue", "grade", "only"].forEach(function (name) {
+      ["words", "sort", "order", "tissue", "grade", "only"].forEach(function (name) {
         var value = String(view[name]);
         if (value && !(name === "sort" && value === DEFAULT_SORT)) { address.set(name, value); }
       });
@@ -106,7 +106,7 @@
 
     function restore() {
       var address = new URLSearchParams(location.search);
-      form.elements.q.value = address.get("q") || "";
+      form.elements.q.value = address.get("words") || ""; // not q: the script of the site's search takes that for its own, on every page
       form.elements.sort.value = address.get("sort") || DEFAULT_SORT;
       if (form.elements.sort.selectedIndex < 0) { form.elements.sort.value = DEFAULT_SORT; }
       press(address.get("order") === "reversed");

@@ -33,7 +33,7 @@ def figure_svg(figure: Figure, dpi: float | None = None) -> str:
     """Return ``figure`` as SVG, cropped to what is drawn, its type as outlines; shown as ``#dark`` it suits a dark page."""
     for ax in figure.axes:
         if ax.images:
-            frame = {ax.patch, ax.xaxis, ax.yaxis, ax.title, ax._left_title, ax._right_title, *ax.spines.values()}
+            frame = {ax.patch, ax.xaxis, ax.yaxis, ax.title, ax._left_title, ax._right_title, *ax.spines.values(), ax.legend_}
             keep_colours(*(child for child in ax.get_children() if child not in frame))
         keep_colours(*(mesh for mesh in ax.collections if isinstance(mesh, QuadMesh)))
     buffer = io.StringIO()

@@ -162,7 +162,7 @@ def _write_config(series: Series, path: Path) -> None:
     config = yaml.safe_load((series.root / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("html", {})["announcement"] = cohort_banner(series)
     entries = bibtex_entries(series.root / "CITATION.cff")
-    config["sphinx"]["config"]["html_context"] = dict(zip(("cite_book", "cite_paper"), entries, strict=True))
+    config["sphinx"]["config"]["html_context"] = {"default_mode": "auto", **dict(zip(("cite_book", "cite_paper"), entries, strict=True))}
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -6,7 +6,6 @@ Jupyter Book builds the pages; what it has no setting for is done here, on the f
 import csv
 import html
 import io
-import itertools
 import re
 import shutil
 from pathlib import Path
@@ -15,22 +14,26 @@ from drlib.series.workflow import Series
 
 # Jupyter Book loads sphinx-thebe whether it is used or not: an error in the console of every page, and an address outside the site.
 _LIVE_CODE = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<(script|link)[^>]*sphinx-thebe\.(js|css)[^>]*>(</script>)?", re.DOTALL)
+# 1.5 MB that draw the icons again which the theme's fonts have drawn already.
+_ICONS_AGAIN = re.compile(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>\s*")
 _FIGURE = re.compile(r'<img alt="([^"]*)"[^>]*src="(\.\./_images/([\w-]+)\.svg)"[^>]*>\s*(<figcaption>.*?)</figcaption>', re.DOTALL)
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _TABLE = re.compile(r'(<div class="pst-scrollable-table-container">)?\s*<table([^>]*)>(.*?)</table>\s*(?(1)</div>)', re.DOTALL)
-_CELL = re.compile(r"<(t[hd])([^>]*)>(.*?)</\1>", re.DOTALL)
+_CELL = re.compile(r"<(t[hd])\b([^>]*)>(.*?)</\1>", re.DOTALL)
 _INTERVAL = re.compile(r"(?<![\w>])((?:[−+-]?[\d.,]+ )?\[[^\[\]<>]{1,24}\])")
 _NUMBER = re.compile(r"^[−+-]?[\d.,]*\d( ?%)?( ?(±|\[|\().*)?$|^–$|^nan$")
 _MENDS = (  # of the theme's own markup, where a screen reader would hear nothing or something else than is seen
     (re.compile(r'(<button class="[^"]*search-button-field[^"]*")[^>]*?(?= data-bs-placement)'), r"\1"),
     (re.compile(r'(<i class="theme-switch [^>]*?) +title="[^"]*"'), r"\1"),
     (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Sections of this chapter">'),
+    (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
     (re.compile(r' role="doc-biblioentry"'), ' role="listitem"'),
     (re.compile(r' role="doc-backlink"'), ""),
 )
 WEIGHTS = '<div id="page-weights"></div>'  # where the status page has the weights of all pages
 UNUSED = (
     "_static/locales",
+    "_static/scripts/fontawesome.js",
     "_static/webpack-macros.html",
     "_static/sbt-webpack-macros.html",
     "_static/sphinx-thebe.js",
@@ -60,7 +63,7 @@ def finish_pages(site: Path, staged: Path, series: Series, banner: str) -> None:
 
 def finish_page(text: str, name: str, site: Path) -> str:
     """Return the HTML of one page, mended; ``name`` names the files of its tables."""
-    text = _LIVE_CODE.sub("", text)
+    text = _ICONS_AGAIN.sub("", _LIVE_CODE.sub("", text))
     for fault, mended in _MENDS:
         text = fault.sub(mended, text)
     head, main, tail = _split_article(text)
@@ -150,24 +153,38 @@ def _table(match: re.Match, page: str, numbers, folder: Path) -> str:
 
 
 def _mend_cells(body: str) -> str:
-    """Return the rows of a table with headers that say what they head, numbers marked, and intervals that do not break."""
+    """Return the rows of a table with headers that say what they head, columns of numbers marked, and intervals that do not break."""
     head, foot, rest = _join_header(body).partition("</thead>")
-    numeric = _numeric_columns(rest)
+    rows = re.split(r"(?<=</tr>)", rest)
+    numeric = _numeric_columns(rows)
+    heads = (_mend_row(row, "col", set() if "colspan" in row else numeric) for row in re.split(r"(?<=</tr>)", head))
+    return "".join(heads) + foot + "".join(_mend_row(row, "row", numeric) for row in rows)
 
-    def mend(cell: re.Match, scope: str) -> str:
-        tag, attributes, content = cell.groups()
-        words = _text(content)
-        if tag == "th" and not words:
-            return f"<td{attributes}>{content}</td>"
-        if tag == "th" and "scope=" not in attributes:
-            attributes += f' scope="{scope}"'
-        if tag == "td" and _NUMBER.match(words):
-            attributes = f'{attributes.replace(" class=", " data-was=")} class="num"'
-        return f"<{tag}{attributes}>{_INTERVAL.sub(_unbroken, content)}</{tag}>"
 
-    places = itertools.count()
-    head = _CELL.sub(lambda cell: _mark(mend(cell, "col"), next(places) in numeric), head)
-    return head + foot + _CELL.sub(lambda cell: mend(cell, "row"), rest)
+def _mend_row(row: str, scope: str, numeric: set[int]) -> str:
+    cells = list(_CELL.finditer(row))
+    for place, cell in enumerate(reversed(cells), start=1):
+        row = row[: cell.start()] + _mend_cell(*cell.groups(), scope, place in numeric) + row[cell.end() :]
+    return row
+
+
+def _mend_cell(tag: str, attributes: str, content: str, scope: str, numeric: bool) -> str:
+    if tag == "th" and not _text(content):
+        return f"<td{attributes}>{content}</td>"
+    if tag == "th" and "scope=" not in attributes:
+        attributes += f' scope="{scope}"'
+    if numeric and "class=" not in attributes:
+        attributes += ' class="num"'
+    return f"<{tag}{attributes}>{_INTERVAL.sub(_unbroken, content)}</{tag}>"
+
+
+def _numeric_columns(rows: list[str]) -> set[int]:
+    """Return the columns of which every cell is a number, counted from the right, where pandas leaves out no repeated index."""
+    numbers: dict[int, list[bool]] = {}
+    for row in rows:
+        for place, cell in enumerate(reversed(list(_CELL.finditer(row))), start=1):
+            numbers.setdefault(place, []).append(cell[1] == "td" and bool(_NUMBER.match(_text(cell[3]))))
+    return {place for place, found in numbers.items() if all(found)}
 
 
 def _join_header(body: str) -> str:
@@ -183,18 +200,6 @@ def _join_header(body: str) -> str:
         return body
     joined = "".join(above[0] if above[1] else below[0] for above, below in pairs)
     return f"<thead><tr>{joined}</tr></thead>{body[rows.end() :]}"
-
-
-def _numeric_columns(rows: str) -> set[int]:
-    """Return the columns whose cells are all numbers, as they are marked."""
-    table = [[cell[1] == "td" and bool(_NUMBER.match(_text(cell[3]))) for cell in _CELL.finditer(row)] for row in rows.split("</tr>")]
-    table = [row for row in table if row]
-    widths = {len(row) for row in table}
-    return {place for place in range(min(widths, default=0)) if len(widths) == 1 and all(row[place] for row in table)}
-
-
-def _mark(cell: str, numeric: bool) -> str:
-    return cell.replace(" ", ' class="num" ', 1) if numeric and cell.startswith("<th ") and " class=" not in cell else cell
 
 
 def _unbroken(match: re.Match) -> str:

@@ -88,7 +88,7 @@ def take_tables(notebook: NotebookNode, chapter: str, folder: Path) -> None:
             values = data.pop("text/csv", "")
             if "<table" not in data.get("text/html", "") or not values:
                 continue
-            if values.count("\n") < 2:
+            if re.search(r"<tbody>\s*</tbody>", data["text/html"]):
                 data["text/html"] = EMPTY
                 continue
             number += 1
