@@ -132,7 +132,7 @@ def test_site_is_complete_without_a_network(site):
         for address in filter(None, loaded.addresses):
             if not address.startswith("data:"):
                 assert "//" not in address, f"{page.name} loads {address}"
-                assert (page.parent / address.split("?")[0]).is_file(), f"{page.name}: {address} is missing"
+                assert (page.parent / re.split("[?#]", address)[0]).is_file(), f"{page.name}: {address} is missing"
 
 
 @pytest.mark.slow
