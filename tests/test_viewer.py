@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +32,7 @@ from drlib.viewer import (
     slice_browser,
     slices,
 )
-from drlib.viewer.panel import STATIC, Panel, read_script
+from drlib.viewer.panel import LEFT_OUT, STATE, STATIC, VIEW, Panel, leave_panels_out, read_script
 from drlib.viewer.perturbation import PerturbedPatient, prepared_changes
 
 NODE = shutil.which("node")
@@ -360,6 +361,19 @@ def test_a_patient_without_truth_shows_the_regions_of_the_prediction(ablated):
 
 
 # All of them
+
+
+def test_a_site_without_images_of_patients_has_no_widget_that_holds_any():
+    shown, others = slice_browser(small_store(), ["P00"]), quantizer_widget()
+    models = {panel.model_id: {"state": json.loads(json.dumps(panel.get_state(), default=str))} for panel in (shown, others)}
+    outputs = [nbformat.v4.new_output("display_data", {VIEW: {"model_id": model}, "text/plain": ""}) for model in models]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("", outputs=outputs)], metadata={"widgets": {STATE: {"state": models}}}
+    )
+    left = leave_panels_out(notebook)
+    assert LEFT_OUT in left.cells[0].outputs[0].data["text/html"] and VIEW not in left.cells[0].outputs[0].data
+    assert left.cells[0].outputs[1].data[VIEW]["model_id"] == others.model_id
+    assert list(left.metadata.widgets[STATE]["state"]) == [others.model_id]
 
 
 def test_every_answer_is_numbered_as_the_question_and_a_greeting_is_answered():

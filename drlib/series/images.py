@@ -15,6 +15,7 @@ from drlib.series.stages import open_published
 from drlib.series.workflow import Series
 from drlib.viewer.atlas import leave_patches_out
 from drlib.viewer.page import leave_images_out
+from drlib.viewer.panel import leave_panels_out
 from drlib.viewer.volumes import as_script
 
 # Where a notebook finds the pictures of the codebook atlas; the site has copies of its own.
@@ -42,6 +43,7 @@ def place_images(notebook: NotebookNode, series: Series, publish_images: bool) -
     """Return an executed notebook whose atlas shows the site's copies, without the pictures of patients where they are not public."""
     notebook = nbformat.reads(_ATLAS_PICTURES.sub(r"\1../_static/atlas/", nbformat.writes(notebook)), as_version=4)
     if not (series.run.is_phantom or publish_images):
+        notebook = leave_panels_out(notebook)
         for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
             if "text/html" in output.get("data", {}):
                 output.data["text/html"] = leave_patches_out(leave_images_out(output.data["text/html"]))

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import traitlets
 
 from drlib.cohort.regions import MODALITIES
 from drlib.cohort.slices import SliceStore
@@ -47,6 +48,7 @@ class AblationPanel(Panel):
     """Prepared sets of codewords in some patients; a kernel takes away any of the offered codewords in any patient."""
 
     _esm = read_script("ablation.js")
+    images = traitlets.Bool(True).tag(sync=True)
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import traitlets
 from PIL import Image as Picture
 
 from drlib.figures.images import MODALITY_NAMES
@@ -33,6 +34,7 @@ class CodewordsPanel(Panel):
     """Every codeword in some patients; a kernel brings every patient, every slice and the patches of every codeword."""
 
     _esm = read_script("codewords.js")
+    images = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, atlas: Atlas, model: TrainedModel, store: Patients, carried: Sequence[str], label: str):
         self.atlas, self.model, self.store = atlas, model, store

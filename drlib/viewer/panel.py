@@ -9,16 +9,21 @@ from typing import Any
 
 import anywidget
 import traitlets
+from nbformat import NotebookNode
 
 STATIC = Path(__file__).parent / "static"
+VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+LEFT_OUT = "This widget is left out: it holds images of patients, and publishing them was not asked for."
 
 
 class Panel(anywidget.AnyWidget):
     """A widget of ours; ``content`` is what it shows, in JSON and bytes.
 
-    A subclass gives its script as ``_esm`` and overrides :meth:`answer` where it has more to say to a kernel's user.
+    ``images`` says whether ``content`` holds images of patients. A subclass gives its script as ``_esm`` and overrides :meth:`answer`
+    where it has more to say to a kernel's user.
     """
 
+    images = traitlets.Bool(False).tag(sync=True)
     content = traitlets.Dict().tag(sync=True)
     asked = traitlets.Dict().tag(sync=True)
     answered = traitlets.Dict().tag(sync=True)
@@ -36,6 +41,18 @@ class Panel(anywidget.AnyWidget):
         asked = dict(change["new"])
         number = asked.pop("number", 0)
         self.answered = self.answer(asked) | {"number": number}
+
+
+def leave_panels_out(notebook: NotebookNode) -> NotebookNode:
+    """Return an executed notebook without the widgets that hold images of patients: a sentence stands in the place of each."""
+    states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    hidden = {model for model, kept in states.items() if kept.get("state", {}).get("images") is True}
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if output.get("data", {}).get(VIEW, {}).get("model_id") in hidden:
+            output.data = NotebookNode({"text/html": f"<p>{LEFT_OUT}</p>"})
+    for model in hidden:
+        del states[model]
+    return notebook
 
 
 def read_script(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import traitlets
 from torch import Tensor
 
 from drlib.cohort.brats import PatientVolume
@@ -53,6 +54,7 @@ class PerturbationPanel(Panel):
     """A patient under the changes that were prepared; a kernel answers any scale, shift and scanner change together."""
 
     _esm = read_script("perturbation.js")
+    images = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, case: PerturbedPatient, label: str):
         self.case = case

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import traitlets
 
 from drlib.cohort.regions import LABELS, MODALITIES
 from drlib.figures.images import MODALITY_NAMES, WINDOW_TEXT, largest_slice, short_id
@@ -33,6 +34,7 @@ class SlicesPanel(Panel):
     """Slices of patients. A kernel brings every patient of the store, and of each every slice."""
 
     _esm = read_script("slices.js")
+    images = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, store: Patients, carried: Sequence[str], most: int = MOST_CARRIED):
         self.store = store
