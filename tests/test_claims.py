@@ -1,19 +1,21 @@
 """The ledger of claims (drlib.series.claims) and what is computed for it (drlib.series.findings)."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from small_radiomics import draw_counts
 
+from drlib.artifacts import ArtifactError
 from drlib.profiles import GradingSettings
 from drlib.radiomics.grading import compare_models, cross_validate, decision_curve
 from drlib.radiomics.responsible import ResponsibleSettings, find_responsible
 from drlib.series import findings
-from drlib.series.claims import Claim, gather_claims, headline, judge, judge_interval, read_claims, record_claims
+from drlib.series.claims import RECORDING, Claim, gather_claims, headline, judge, judge_interval, read_claims, record_claims
 from drlib.series.findings import top_share
-from drlib.series.run import open_run
+from drlib.series.run import open_run, project_root
 from drlib.series.stages import Grading
 from drlib.series.stages.grading import CODEWORDS, COMPARED, CONTROL, RESPONSIBLE, codewords_less_others, metrics_row
 
@@ -41,7 +43,7 @@ def test_verdict_follows_from_the_interval(paper, ours, interval, verdict):
 def test_chapters_record_and_the_verdict_gathers_plain_numbers_in_order(run):
     record_claims(run, "05", [Claim("grading_auc", "AUC", None, np.float32(0.75), (np.nan, np.nan), np.int64(12), "cannot be tested here")])
     record_claims(run, "03", [Claim("dice_WT", "Dice of WT", 0.76, 0.8, (0.7, 0.9), 12, "holds", "dice")])
-    table = gather_claims(run)
+    table = gather_claims(run, ("03", "05"))
     assert table["id"].tolist() == ["dice_WT", "grading_auc"]
     stored = json.loads((run.folder / "claims.json").read_text())
     assert stored[0] == {
@@ -62,6 +64,23 @@ def test_chapters_record_and_the_verdict_gathers_plain_numbers_in_order(run):
     page = headline(read_claims(run))
     assert "| Dice of WT | 0.76 | 0.80 [0.70, 0.90] |" in page and "| AUC | – | 0.75 |" in page
     assert "12 graded synthetic patients (phantoms), profile `smoke`" in page
+
+
+def test_a_verdict_before_its_chapters_says_which_to_execute_first(run):
+    record_claims(run, "03", [Claim("dice_WT", "Dice of WT", 0.76, 0.8, None, 12, "holds")])
+    with pytest.raises(ArtifactError, match="drlib run --profile smoke --chapters 99"):
+        read_claims(run)
+    with pytest.raises(ArtifactError, match="drlib run --profile smoke --chapters 05,06$"):
+        gather_claims(run, ("03", "05", "06"))
+
+
+def test_the_verdict_waits_for_every_chapter_that_records():
+    recording = {
+        chapter
+        for path in (project_root() / "notebooks").glob("*.ipynb")
+        for chapter in re.findall(r'record_claims\(run, \\?"(\w+)', path.read_text(encoding="utf-8"))
+    }
+    assert recording == set(RECORDING)
 
 
 def test_top_share_counts_resamples_in_which_a_region_leads():

@@ -398,15 +398,14 @@ def _models_words(table: pd.DataFrame, metrics: Collection[str]) -> Words:
 def _differences_words(differences: pd.DataFrame, metrics: Collection[str], first: str) -> Words:
     told = []
     for metric in metrics:
-        rows, sign = differences[differences["metric"] == metric], -1 if metric in BETTER else 1
-        better = rows.loc[np.where(sign > 0, rows["low"] > 0, rows["high"] < 0), "model"]
-        worse = rows.loc[np.where(sign > 0, rows["high"] < 0, rows["low"] > 0), "model"]
-        clause = f"better than {len(better)} of {len(rows)} others in {metric_name(metric)}" + (
-            f", worse than {say_list(worse)}" if len(worse) else ""
+        rows = differences[differences["metric"] == metric]
+        above, below = rows["low"] > 0, rows["high"] < 0
+        better, worse = (below, above) if metric in BETTER else (above, below)
+        told.append(
+            f"in {metric_name(metric)} better than {better.sum()} of {len(rows)} others, worse than {say_list(rows['model'][worse])}"
         )
-        told.append(clause)
     return Words(
-        f"{first.capitalize()} are clearly {say_list(told)}.",
+        f"Where the interval leaves 0 out, {first} are {'; '.join(told)}.",
         f"{first.capitalize()} less each other way of grading, on the same patients; bars: paired 95 % bootstrap intervals over patients. "
         f"Hollow: the interval holds 0. Shaded: where {first} are better. Nothing corrects for the number of comparisons.",
         f"A row per other way of grading; in each of {say_count(len(metrics), 'panel')} a point with its interval beside a line at 0.",

@@ -4,19 +4,20 @@ Each chapter records its claims; the verdict chapter gathers them into ``claims.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import pandas as pd
 
-from drlib.artifacts import write_json
+from drlib.artifacts import ArtifactError, write_json
 from drlib.series.run import Run, project_root
 
 HEADLINE = (  # claims on the front page
     *("dice_WT", "dice_TC", "grading_accuracy", "grading_auc", "volume_baseline_accuracy", "codewords_minus_true_volumes_auc"),
     *("difference_ratio_shift_1.0", "hgg_region_top", "lgg_region_top"),
 )
+RECORDING = ("03", "05", "06", "07", "08", "08b", "09")  # chapters that record claims
 Verdict = Literal["holds", "holds with correction", "does not hold", "cannot be tested here"]
 
 
@@ -87,16 +88,25 @@ def record_claims(run: Run, chapter: str, claims: Iterable[Claim]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def gather_claims(run: Run) -> pd.DataFrame:
-    """Write ``claims.json`` from what the chapters recorded, in their order, and return it as a table."""
+def gather_claims(run: Run, chapters: Sequence[str] = RECORDING) -> pd.DataFrame:
+    """Write ``claims.json`` from what the chapters recorded, in their order, and return it as a table.
+
+    Raises ArtifactError naming those of ``chapters`` that have recorded nothing yet.
+    """
+    missing = [chapter for chapter in chapters if not (run.folder / "claims" / f"{chapter}.json").is_file()]
+    if missing:
+        raise ArtifactError(f"chapters that have recorded no claims yet: {', '.join(missing)}. Execute them with: {run.command(*missing)}")
     rows = [row for path in sorted((run.folder / "claims").glob("*.json")) for row in json.loads(path.read_text())]
     write_json(run.folder / "claims.json", rows)
     return _table(rows)
 
 
 def read_claims(run: Run) -> pd.DataFrame:
-    """Return the ledger that :func:`gather_claims` wrote; missing values are None."""
-    return _table(json.loads((run.folder / "claims.json").read_text(encoding="utf-8")))
+    """Return the ledger that :func:`gather_claims` wrote; missing values are None. Raises ArtifactError where it is not there yet."""
+    ledger = run.folder / "claims.json"
+    if not ledger.is_file():
+        raise ArtifactError(f"{ledger} is not there yet. Make it with: {run.command('99')}")
+    return _table(json.loads(ledger.read_text(encoding="utf-8")))
 
 
 def split_claims(claims: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

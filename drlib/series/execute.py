@@ -106,6 +106,7 @@ def main(arguments: list[str]) -> int:
     plan = json.loads((series.folder / "plan.json").read_text())
     chapters = plan["chapters"]
     os.environ.update(plan["environment"])
+    os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds: nobody watches the bars of a chapter, and every line of them is kept
     threading.Thread(target=_watch, args=(name, plan["process"]), daemon=True).start()
     turn = _take_turn(series, [name] if plan["process"] is None else [str(number) for number in range(plan["jobs"])])
     waiting = [chapter for chapter in chapters if not series.executed(chapter).is_file()]

@@ -77,9 +77,12 @@ class Run:
 
     def manifest(self, stage: str) -> dict:
         """Return the checked manifest of a finished stage; ArtifactError names the chapter to run first."""
-        chapter = STAGE_CHAPTERS[stage]
+        return open_stage(self.folder / stage, repair=self.command(STAGE_CHAPTERS[stage]))
+
+    def command(self, *chapters: str) -> str:
+        """Return the command line that executes ``chapters`` of this run."""
         data = ("" if self.is_phantom else f" --data {self.data_dir}") + (f" --seed {self.seed}" if self.seed else "")
-        return open_stage(self.folder / stage, repair=f"drlib run --profile {self.profile.name}{data} --chapters {chapter}")
+        return f"drlib run --profile {self.profile.name}{data} --chapters {','.join(chapters)}"
 
 
 STAGE_CHAPTERS = {

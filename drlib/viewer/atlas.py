@@ -160,10 +160,10 @@ def _numbers(row: pd.Series, reach: float) -> str:
         places = [100 * (value - start) / (end - start) for value in (low, middle, high)]
         mark = None if reference is None else 100 * (reference - start) / (end - start)
         text = f"{_number(middle)} <small>({_number(low)} to {_number(high)})</small>"
-        body += f"<tr><th scope=row>{name}</th><td>{_range(*places, mark, kind)}</td><td>{text}</td></tr>"
+        body += f"<div><dt>{name}</dt><dd>{_range(*places, mark, kind)}</dd><dd>{text}</dd></div>"
     seen = f"{_count(int(row['tokens']), 'token')} in {_count(int(row['patients']), 'patient')}"
     stable = f"selected by {100 * row['selected_share']:.0f}{PERCENT} of half-cohorts"
-    return f'<table class="atlas-numbers"><tbody>{body}</tbody></table><p class="atlas-caption">{seen}; {stable}</p>'
+    return f'<dl class="atlas-numbers">{body}</dl><p class="atlas-caption">{seen}; {stable}</p>'
 
 
 def _range(low: float, middle: float, high: float, reference: float | None, kind: str) -> str:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from drlib.cohort.regions import LABELS
 from drlib.figures.atlas import MOSTLY, TISSUE_NAMES
+from drlib.figures.words import say_interval
 from drlib.radiomics.atlas import Atlas
 from drlib.radiomics.receptive_field import encoder_reach
 from drlib.series.run import Run
@@ -69,12 +70,11 @@ def _described(atlas: Atlas) -> pd.DataFrame:
 def responsible_cards(atlas: Atlas) -> pd.DataFrame:
     """Return a row per responsible codeword: what it lies on, how often at a tumour, and what it says of the grade."""
     table = atlas.table[atlas.table["responsible"].astype(bool)]
-    interval = "{:.2f} ({:.2f} to {:.2f})".format
     shown = pd.DataFrame(index=table.index)
     shown["more in"] = table["direction"]
     for tissue in ("brain", *TUMOUR):
         shown[f"{tissue} (%)"] = (100 * table[f"share_{tissue}"]).round(0).astype(int)
     shown["at a tumour (%)"] = (100 * table["near_tumour"]).round(0).astype(int)
     for column, name in (("auc", "AUC"), ("coefficient", "coefficient")):
-        shown[name] = [interval(*row) for row in table[[column, f"{column}_low", f"{column}_high"]].to_numpy()]
+        shown[name] = [say_interval(*row) for row in table[[column, f"{column}_low", f"{column}_high"]].to_numpy()]
     return shown

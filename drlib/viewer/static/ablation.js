@@ -12,15 +12,19 @@ function render({ model, el }) {
 
   const canvas = make("canvas", { role: "img" }), said = make("p", { role: "status", class: "drlib-said" }), sums = make("div", {});
   const who = chooser("patient", carried.map((id) => [id, called[id]]), (id) => ((patient = id), (jump = true), refresh()));
-  const which = chooser("codewords", names.map((name) => [name, name]), (name) => (tick(codewordsOf[name]), (jump = true), refresh()));
+  const which = chooser("codewords", names.map((name) => [name, name]), (name) => {
+    if (name) tick(codewordsOf[name]);
+    jump = true;
+    refresh();
+  });
   const slice = slider("slice", { min: 0, max: 0, value: 0, words: (n) => (base ? `${base.slices[n] + 1} of ${base.of}` : "") }, paint);
   const opacity = slider("opacity", { min: 0, max: 1, step: 0.05, value: 0.75, words: percent }, paint);
   const boxes = offered.map(({ codeword, name }) => {
-    const input = make("input", { type: "checkbox", value: codeword, onchange: refresh });
+    const input = make("input", { type: "checkbox", value: codeword, onchange: () => ((which.input.value = ""), refresh()) });
     return make("label", { class: "drlib-check" }, input, name);
   });
   const live = make("fieldset", { class: "drlib-live", hidden: true },
-    make("legend", {}, "codewords taken away (in brackets: of which grade; the others are the most frequent in tumour)"),
+    make("legend", {}, "codewords taken away (no grade: the most frequent in tumour)"),
     make("div", { class: "drlib-row" }, ...boxes));
   el.append(make("div", { class: "drlib-panel drlib-ablation" },
     make("div", { class: "drlib-controls" }, who.box, which.box, slice.box, opacity.box), live, canvas, said, sums,
@@ -34,6 +38,9 @@ function render({ model, el }) {
       alive = true;
       who.fill(all);
       who.input.value = patient;
+      const kept = which.value;
+      which.fill([...names.map((name) => [name, name]), ["", "as ticked below"]]);
+      which.input.value = kept;
       return refresh();
     }
     if (answer.base) bases.set(answer.patient, openBase(answer.base, true));

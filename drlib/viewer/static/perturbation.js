@@ -46,13 +46,14 @@ function render({ model, el }) {
   function paint() {
     if (!shown) return;
     plot.replaceChildren(histogram(clean.counts, shown.counts, roomFor(plot)));
-    const columns = modalities.length, ratio = first.height / first.width;
-    const { context, width } = fit(canvas, (2 / columns) * ratio), w = width / columns, h = w * ratio;
-    modalities.forEach((name, n) => {
-      first.draw(context, n, n * w, 0, w);
-      shown.images.draw(context, n, n * w, h, w);
-      nameTile(context, name, n * w, 0, w, h);
-      nameTile(context, n ? "" : "changed", n * w, h, w, h);
+    const tiles = modalities.map((name, n) => [name, n]).filter(([name]) => canvas.clientWidth > 520 || /T1ce|FLAIR/.test(name)); // two on a phone
+    const ratio = first.height / first.width;
+    const { context, width } = fit(canvas, (2 / tiles.length) * ratio), w = width / tiles.length, h = w * ratio;
+    tiles.forEach(([name, n], column) => {
+      first.draw(context, n, column * w, 0, w);
+      shown.images.draw(context, n, column * w, h, w);
+      nameTile(context, name, column * w, 0, w, h);
+      nameTile(context, column ? "" : "changed", column * w, h, w, h);
     });
   }
   show(prepared[named.value]);
@@ -73,7 +74,7 @@ export function histogram(before, after, width, most = 60) {
     ...ticks.flatMap((count) => [draw("line", { x1: left, x2: width - 8, y1: y(count), y2: y(count), stroke: "currentColor", "stroke-opacity": 0.2 }),
       text(count.toLocaleString("en"), left - 5, y(count) + 4, { "text-anchor": "end" })]),
     ...bars, ...marks,
-    text(`${order.length} codewords, most frequent first; count, logarithmic`, left, height - 22),
+    text(`counts of the ${order.length} most frequent codewords`, left, height - 22),
     draw("rect", { x: left, y: height - 14, width: 12, height: 10, fill: "currentColor", "fill-opacity": 0.3 }), text("as it is", left + 18, height - 5),
     draw("rect", { x: left + 90, y: height - 11, width: 12, height: 3, class: "drlib-after" }), text("changed", left + 108, height - 5));
 }

@@ -239,6 +239,13 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       const across = Math.max(...this.viewer.grid.shape.slice(0, 2)) * (state.planes ? 2 : 1); // voxels, about
       this.nv.opts.crosshairWidth = (1.5 * across) / this.canvas.clientWidth; // 1.5 pixels, in voxels
       this.nv.updateGLVolume();
+      if (overlay && overlay.colormapLabel) {
+        // Labels and codes have no values in between: their voxels are shown as they are, over an image that is interpolated.
+        this.nv.opts.isNearestInterpolation = true;
+        this.nv.updateInterpolation(1);
+        this.nv.opts.isNearestInterpolation = false;
+        this.nv.drawScene();
+      }
       this.canvas.hidden = false;
     }
 
@@ -308,8 +315,10 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       this.controls = make("div", { class: "mri-controls" }, ...this.makeControls());
       this.announcement = make("p", { class: "mri-hidden", "aria-live": "polite" });
       this.status = make("p", { class: "mri-status", role: "status" });
-      const keys = make("p", { class: "mri-keys", id: `${this.id}-keys` }, "Click the picture, then turn slices with the wheel. Keys: Page Up and Page Down slice, "
-        + "arrows crosshair, 1 to 4 modality, O overlay, V planes.");
+      const keys = make("p", { class: "mri-keys", id: `${this.id}-keys` },
+        make("span", { class: "mri-keys-mouse" }, "Click the picture, then turn slices with the wheel. Keys: Page Up and Page Down slice, arrows crosshair, "
+          + "1 to 4 modality, O overlay, V planes."),
+        make("span", { class: "mri-keys-touch" }, "Tap the picture to move the crosshair; the slider turns slices."));
       body.append(make("div", { class: "mri-left" }, pictures, this.makeSlice(), this.status, keys), this.controls);
       this.element.querySelectorAll(".mri-still, .mri-fallback").forEach((old) => old.remove());
       this.element.prepend(body, this.announcement);
@@ -634,7 +643,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
         const most = 255 * this.loaded[overlay].slope;
         const jump = make("button", { type: "button", class: "mri-jump", onclick: () => this.moveTo(this.entry.starts[overlay]) }, "Go to where it is strongest");
         if (this.entry.starts[overlay]) parts.push(`${OVERLAYS[overlay]}: 0`, bar, `${most.toFixed(1)} (L1 change of the logits)`, jump);
-        else parts.push(`${OVERLAYS[overlay]}: none in this patient, who has none of its codewords`);
+        else parts.push(`${OVERLAYS[overlay]}: nowhere in this patient, who has none of its codewords`);
       }
       pane.legend.replaceChildren(...parts);
     }
