@@ -103,6 +103,10 @@ class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args) -> None:
         pass
 
+    def copyfile(self, source, outputfile) -> None:
+        with suppress(ConnectionError):  # the reader went on before it was there
+            super().copyfile(source, outputfile)
+
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
