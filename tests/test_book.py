@@ -157,15 +157,17 @@ def test_book_of_a_series_that_is_not_executed_says_what_to_do(tmp_path):
         build_book(Series(copy_project(tmp_path), "smoke"))
 
 
-def test_readers_see_the_parameters_that_were_used_and_no_folders(tmp_path):
+def test_readers_see_the_parameters_that_were_used_and_neither_folders_nor_glue(tmp_path):
     series = Series(copy_project(tmp_path), "smoke", seed=3)
     parameters = nbformat.v4.new_code_cell('profile = "demo"  # size\nseed = 0', metadata={"tags": ["parameters"]})
     injected = nbformat.v4.new_code_cell(f'data_dir = "{tmp_path}"', metadata={"tags": ["injected-parameters"]})
     said = nbformat.v4.new_output("stream", name="stdout", text=f"wrote {tmp_path}/results/x")
     warned = nbformat.v4.new_output("stream", name="stderr", text="noise")
-    cell = nbformat.v4.new_code_cell("show()", outputs=[said, warned])
-    tidy = tidy_notebook(nbformat.v4.new_notebook(cells=[parameters, injected, cell], metadata={"papermill": {"x": 1}}), series)
-    assert [cell.source for cell in tidy.cells] == ['profile = "smoke"  # size\nseed = 3', "show()"]
+    cell = nbformat.v4.new_code_cell('glue("n", 3, display=False)\nshow()', outputs=[said, warned])
+    glued = nbformat.v4.new_code_cell('glue("m", 4, display=False)')
+    tidy = tidy_notebook(nbformat.v4.new_notebook(cells=[parameters, injected, cell, glued], metadata={"papermill": {"x": 1}}), series)
+    assert [cell.source for cell in tidy.cells] == ['profile = "smoke"  # size\nseed = 3', "show()", ""]
+    assert tidy.cells[2].metadata["tags"] == ["remove-input"]
     assert [output.text for output in tidy.cells[1].outputs] == ["wrote results/x"]
     assert "papermill" not in tidy.metadata
 

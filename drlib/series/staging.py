@@ -38,7 +38,7 @@ def stage_notebook(series: Series, name: str, site: Path, publish_images: bool =
 
 
 def tidy_notebook(notebook: NotebookNode, series: Series) -> NotebookNode:
-    """Return an executed notebook with the parameters that were used, its imports folded, and no folder of this computer."""
+    """Return an executed notebook with the parameters that were used, imports folded, glue left out, and no folder of this computer."""
     injected = [cell for cell in notebook.cells if INJECTED in cell.metadata.get("tags", [])]
     notebook.cells = [cell for cell in notebook.cells if cell not in injected]
     for cell in notebook.cells:
@@ -48,6 +48,7 @@ def tidy_notebook(notebook: NotebookNode, series: Series) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     _fold_imports(notebook)
+    _leave_glue_out(notebook)
     notebook.metadata.pop("papermill", None)
     text = nbformat.writes(notebook)
     for folder in (series.root, series.run.folder.parent, Path.home()):
@@ -126,6 +127,15 @@ def _fold_imports(notebook: NotebookNode) -> None:
             if re.match(r"from |import ", cell.source):
                 cell.metadata["tags"] = [*tags, "hide-input"]
             return
+
+
+def _leave_glue_out(notebook: NotebookNode) -> None:
+    """Show no line that only hands a number to the text; a cell of such lines alone is not shown at all."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "glue(" in cell.source:
+            cell.source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("glue(")).strip()
+            if not cell.source:
+                cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "remove-input"})
 
 
 def _shown_parameters(source: str, series: Series) -> str:
