@@ -125,20 +125,24 @@ def _table(rows: list[dict]) -> pd.DataFrame:
 
 
 def headline(claims: pd.DataFrame) -> str:
-    """Return the front page's summary in Markdown: whose numbers they are, and the main claims, the paper's value beside ours."""
+    """Return the front page's summary in Markdown: whose numbers they are, and the main claims that are numbers, paper's value beside ours.
+
+    Which region is highest is no number, and says nothing of how clearly: that is in the cards (:mod:`drlib.series.front`).
+    """
     lines = []
-    shown = claims[claims["id"].isin(HEADLINE)]
+    shown = claims[claims["id"].isin(HEADLINE) & claims["ours"].map(lambda value: isinstance(value, (int, float)))]
     for row in shown.itertuples():
         interval = "" if row.interval is None else " [{:.2f}, {:.2f}]".format(*row.interval)
-        lines.append(f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} |".replace("-0.", "\N{MINUS SIGN}0."))
+        line = f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} | {row.verdict} |"
+        lines.append(line.replace("-0.", "\N{MINUS SIGN}0."))
     first, n = shown.iloc[0], int(shown["n"].max())
     whose = "synthetic patients (phantoms)" if first["cohort"] == "phantom" else f"patients of the cohort {first['cohort']}"
     return "\n".join(
         [
             f"Computed on {n} graded {whose}, profile `{first['profile']}`; brackets are 95 % intervals over patients.",
             "",
-            "| claim | the paper, on BraTS | here |",
-            "|:--|--:|--:|",
+            "| claim | the paper, on BraTS | here | verdict |",
+            "|:--|--:|--:|:--|",
             *lines,
             "",
         ]
