@@ -30,8 +30,9 @@ def plot_atlas(table: pd.DataFrame, n_patients: int) -> Figure:
         ax.scatter(chosen["auc"], chosen["per_patient"], color=colour, **style)
     ringed = shown[shown["responsible"].astype(bool)]
     ax.scatter(ringed["auc"], ringed["per_patient"], s=120, facecolor="none", edgecolor=INK, linewidth=1.5)
-    for codeword in ringed.itertuples():
-        ax.annotate(str(codeword.Index), (codeword.auc, codeword.per_patient), xytext=(9, 4), textcoords="offset points", fontsize=9)
+    for number, codeword in enumerate(ringed.sort_values("auc").itertuples()):
+        place = {"xytext": (9, 4), "ha": "left"} if number % 2 else {"xytext": (-9, -10), "ha": "right"}  # neighbours apart
+        ax.annotate(str(codeword.Index), (codeword.auc, codeword.per_patient), textcoords="offset points", fontsize=9, **place)
     ax.axvline(0.5, color=QUIET, linewidth=1, linestyle="--")
     reach = min(0.5, (table["auc"] - 0.5).abs().max() + 0.06)
     ax.set(xlim=(0.5 - reach, 0.5 + reach), yscale="log", ylabel="tokens per patient\n(mean, logarithmic)")

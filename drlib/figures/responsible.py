@@ -67,8 +67,9 @@ def plot_screening(table: pd.DataFrame, level: float = 0.05, ax: Axes | None = N
         ax.scatter(tested.loc[chosen, "auc"], height[chosen], c=colour, marker=GRADE_MARKERS[grade], s=20, linewidth=0)
     kept = tested["responsible"].astype(bool)
     ax.scatter(tested.loc[kept, "auc"], height[kept], s=85, facecolor="none", edgecolor=INK, linewidth=1.3)
-    for codeword in tested.index[kept]:
-        ax.annotate(str(codeword), (tested.loc[codeword, "auc"], height[codeword]), xytext=(7, 3), textcoords="offset points", fontsize=8)
+    for number, codeword in enumerate(tested.index[kept][tested.loc[kept, "auc"].argsort()]):
+        place = {"xytext": (7, 3), "ha": "left"} if number % 2 else {"xytext": (-7, -9), "ha": "right"}  # neighbours apart
+        ax.annotate(str(codeword), (tested.loc[codeword, "auc"], height[codeword]), textcoords="offset points", fontsize=8, **place)
     _draw_levels(ax, tested, level)
     ax.set(
         xlabel="AUC of the count alone (below 0.5: more in LGG, above: more in HGG)",

@@ -123,7 +123,8 @@ def _bounds(interval: object, value: float) -> tuple[float, float]:
 def _text(value: object) -> str:
     if not _is_number(value):
         return value if isinstance(value, str) else "–"
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
+    digits = 0 if float(value).is_integer() else 2 if abs(value) >= 0.01 else 3
+    return f"{value:.{digits}f}"
 
 
 def _with_interval(value: object, interval: object) -> str:

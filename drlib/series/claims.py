@@ -14,8 +14,8 @@ from drlib.artifacts import ArtifactError, write_json
 from drlib.series.run import Run, project_root
 
 HEADLINE = (  # claims on the front page
-    *("dice_WT", "dice_TC", "grading_accuracy", "grading_auc", "volume_baseline_accuracy", "codewords_minus_true_volumes_auc"),
-    *("difference_ratio_shift_1.0", "hgg_region_top", "lgg_region_top"),
+    *("dice_WT", "dice_TC", "grading_accuracy", "grading_accuracy_published_protocol", "grading_auc", "volume_baseline_accuracy"),
+    *("codewords_minus_true_volumes_auc", "difference_ratio_shift_1.0", "hgg_region_top", "lgg_region_top"),
 )
 RECORDING = ("03", "05", "06", "07", "08", "08b", "09")  # chapters that record claims
 Verdict = Literal["holds", "holds with correction", "does not hold", "cannot be tested here"]

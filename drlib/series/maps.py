@@ -130,7 +130,8 @@ def shown_maximum(maps: Mapping[str, np.ndarray]) -> float:
 def how_to_open(t1ce: str, largest: float, notice: str) -> str:
     """Return the text of README.txt; ``t1ce`` is the name of the patient's image, which stays where it is."""
     image = shlex.quote("".join(letter if letter.isprintable() else "_" for letter in t1ce))
-    return HOW_TO_OPEN.format(image=image, largest=largest, notice=notice)
+    window = f"both open with the window 0 to {largest:.4g}, and can be compared" if largest else "both are empty: it has none of them"
+    return HOW_TO_OPEN.format(image=image, window=window, notice=notice)
 
 
 HOW_TO_OPEN = """{notice}
@@ -141,7 +142,7 @@ Every map has the grid of the patient's own images. In the commands, put its fol
 segmentation.nii.gz       1 NET, 2 ED, 4 ET, as predicted
 codewords.nii.gz          the index of the codeword at every voxel
 responsible_LGG.nii.gz    L1 change of the logits when the codewords responsible for that grade are replaced by the
-responsible_HGG.nii.gz    background's; both open with the window 0 to {largest:.4g}, and can be compared
+responsible_HGG.nii.gz    background's; {window}
 grade.json, report.html   the probability of HGG and everything else that was found
 *_labels.txt, *_colours.ctbl   names and colours of the labels, for ITK-SNAP and for 3D Slicer
 

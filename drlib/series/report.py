@@ -75,7 +75,8 @@ def write_report(findings: PatientFindings, provenance: dict[str, str], path: Pa
         research_only=RESEARCH_ONLY,
         phantom_trained=PHANTOM_TRAINED in provenance["network"],
         window=WINDOW_TEXT,
-        slices=[index + 1 for index in slices_shown(findings.prediction)],
+        slices=[index + 1 for index in slices_shown(findings)],
+        absent=absent_grades(findings),
         map_range=MAP_RANGE,
         viewer=Markup(make_viewer(findings, volumes)._repr_html_()),
         viewer_style=Markup((STATIC / "viewer.css").read_text(encoding="utf-8")),
@@ -110,17 +111,20 @@ def within_script(text: str) -> Markup:
     return Markup(re.sub(r"<(?=/script|!--)", r"\\x3C", text, flags=re.IGNORECASE))
 
 
-def slices_shown(prediction: np.ndarray) -> list[int]:
-    """Return the slice with the most predicted tumour and those half-way to its ends, inferior to superior."""
-    middle, tumour = largest_slice(prediction), np.flatnonzero((prediction > 0).any(axis=(1, 2)))
-    if not len(tumour):
-        return [middle]
-    return sorted({(int(tumour[0]) + middle) // 2, middle, (int(tumour[-1]) + middle + 1) // 2})
+def slices_shown(findings: PatientFindings) -> list[int]:
+    """Return the slice with the most predicted tumour and, of each grade, the one that changes most; inferior to superior."""
+    strongest = [int(values.sum(axis=(1, 2)).argmax()) for values in findings.responsible.values() if values.any()]
+    return sorted({largest_slice(findings.prediction), *strongest})
+
+
+def absent_grades(findings: PatientFindings) -> list[str]:
+    """Return the grades of whose responsible codewords this patient has none, so that their map is empty."""
+    return [grade for grade, values in findings.responsible.items() if not values.any()]
 
 
 def plot_findings(findings: PatientFindings) -> Figure:
     """Show, for each slice: T1ce, FLAIR, the predicted regions, the codewords, and the responsible regions of HGG and LGG."""
-    indices = slices_shown(findings.prediction)
+    indices = slices_shown(findings)
     figure, axes = new_figure(len(indices) * (WIDTH_IN + 1.0) / 6 + 0.5, len(indices), 6, width_in=WIDTH_IN + 2.0, squeeze=False)
     for row, index in zip(axes, indices, strict=True):
         _draw_slice(row, findings, index)
@@ -142,3 +146,5 @@ def _draw_slice(row: np.ndarray, findings: PatientFindings, index: int) -> None:
     for ax, grade in zip(row[4:], ("HGG", "LGG"), strict=True):
         show_map(ax, maps[grade], cmap=MAP_COLOURS, vmin=MAP_RANGE[0], vmax=MAP_RANGE[1])
         outline_labels(ax, prediction)
+        if not findings.responsible[grade][index].any():
+            ax.set_xlabel("no change here", fontsize=8)
