@@ -13,7 +13,7 @@ from drlib.figures.segmentation import codeword_colours
 from drlib.figures.style import GRADE_COLOURS, INK, describe, new_figure, styled
 from drlib.figures.words import Words, say
 
-FRONT_STEPS = ("MRI", "the same, in codewords", "what speaks for HGG")
+FRONT_STEPS = ("MRI", "the same, in codewords", "changed without HGG codewords")
 STEPS = ("a slice (T1ce)", "its codewords", "counted", "graded", "traced back")
 
 
@@ -107,10 +107,10 @@ def _front_words(panel: Panel, codes: np.ndarray, p_hgg: float) -> Words:
     truth = panel.grade or "an unknown grade"
     return Words(
         f"A slice becomes {codes.size} numbers; counted over the whole scan they give P(HGG) = {say(p_hgg)} for a patient with {truth}.",
-        f"Patient {short_id(panel.patient)}, chosen by rule, never seen in training. Left: T1ce. Middle: the same slice as the decoder "
-        f"receives it, {len(np.unique(codes))} different codewords, one colour each (cells without brain dark). "
-        "Right: where the network's answer changes when the "
-        "HGG-responsible codewords are replaced (bright: most); white: the outline of the true tumour.",
+        f"Patient {short_id(panel.patient)}, chosen by rule, never seen in training. Left: T1ce. Middle: the same part "
+        f"of the slice as the decoder receives it, one colour for each of {len(np.unique(codes))} codewords (cells without brain dark). "
+        "Right: where the decoder's answer changes when the HGG-responsible codewords are replaced (bright: most); white: the outline "
+        "of the true tumour. The change reaches beyond the tumour, and it is not what the classifier looked at.",
         "Three pictures of one brain slice: the scan with a bright-rimmed tumour, the slice as a mosaic of coloured tiles, and the scan "
         "with a glow where the answer changes most.",
     )

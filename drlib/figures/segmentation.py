@@ -196,8 +196,9 @@ def _training_words(log: pd.DataFrame, dice: list[str]) -> Words:
     held = f"Dice of the whole tumour {say(seen['dice_WT'].iloc[-1])} on held-out patients, " if "dice_WT" in dice and len(seen) else ""
     return Words(
         f"After {len(log)} epochs: {held}{say(last['usage'], 0)} codewords in use, perplexity {say(last['perplexity'], 0)}.",
-        "Left: the loss of Eq. 4 and its terms, logarithmic. Middle: Dice on patients of the segmentation cohort that are kept from "
-        "training. Right: codewords in use, and as many used equally often would carry as much information (perplexity).",
+        "Left: the loss of Eq. 4 and its terms, logarithmic. Middle: Dice on a few patients of the segmentation cohort that are kept "
+        "from training; with so few, a region can be far from its Dice over the graded cohort. "
+        "Right: codewords in use, and as many used equally often would carry as much information (perplexity).",
         "Curves over epochs: losses fall, Dice of the regions rises, codewords in use and perplexity level off.",
     )
 

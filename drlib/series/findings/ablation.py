@@ -273,11 +273,13 @@ def _grade_claims(run: Run, ablation: Ablation, grade: str) -> list[Claim]:
     top = str(wide.mean().idxmax())
     share = top_share(wide, region, generator(run.seed, "claims", "top", grade))
     shared = f"share of resampled cohorts in which {region} is on top ({grade}-responsible)"
+    difference = _difference_claim(run, wide, grade)
+    order = "does not hold" if top != region else "holds" if difference.verdict == "holds" else CANNOT  # on top by chance, or clearly
     return [
-        Claim(name, statement, region, top, None, len(wide), "holds" if top == region else "does not hold", "ablation-regions"),
+        Claim(name, statement, region, top, None, len(wide), order, "ablation-regions"),
         Claim(f"{name}_share", shared, None, share, None, len(wide), CANNOT, "ablation-regions"),
         _p_claim(ablation, grade),
-        _difference_claim(run, wide, grade),
+        difference,
         _overlap_claim(run, ablation, grade),
         *_control_claims(ablation, grade),
     ]

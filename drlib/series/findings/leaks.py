@@ -11,7 +11,8 @@ def leak_table(grading: Grading) -> pd.DataFrame:
     leaks, control = grading.leaks, grading.leaks.control_auc
     found = {
         "one head under two ids, perhaps mirrored": f"{len(leaks.twins)} pairs among {len(grading.grades) + len(leaks.twins)} patients",
-        "the grade in slices without tumour": f"AUC {control.estimate:.2f} [{control.low:.2f}, {control.high:.2f}]; .5 is right, less is no warning",
+        "the grade in slices without tumour": f"AUC {control.estimate:.2f} [{control.low:.2f}, {control.high:.2f}]; .5 is right, "
+        "less is no warning",
     }
     warned = leaks.warnings
     advice = ["; ".join(warned[: len(leaks.twins)]) or "nothing to do", "; ".join(warned[len(leaks.twins) :]) or "nothing to do"]
