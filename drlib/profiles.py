@@ -286,6 +286,10 @@ def load_profile(text: str) -> Profile:
                 raise ProfileError(
                     f"unknown section {section!r} in switch {switch!r}; there are {', '.join(content)}.{did_you_mean(section, content)}"
                 )
+            fields = Profile.model_fields[section].annotation.model_fields
+            if field not in fields:
+                there = f"{section} has {', '.join(fields)}"
+                raise ProfileError(f"unknown field {field!r} in switch {switch!r}; {there}.{did_you_mean(field, fields)}")
             content[section][field] = value
     try:
         return Profile(name=text, **content)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 from synthetic_patients import REAL_SAMPLES, draw_images, needs_real_samples, write_patient
 
 from drlib.artifacts import write_json
+from drlib.cohort.brats import find_patients, load_patient
 from drlib.cohort.nifti import read_nifti
+from drlib.cohort.preprocessing import make_slices
 from drlib.figures.segmentation import codeword_colours
 from drlib.figures.style import REGION_COLOURS
 from drlib.profiles import load_profile
@@ -21,8 +24,9 @@ from drlib.radiomics.classifier import fit_classifier, save_classifier
 from drlib.radiomics.histogram import codebook_hash
 from drlib.segmentation.model import TrainedModel, save_model
 from drlib.segmentation.network import SegmentationNetwork
-from drlib.series.apply import ModelFolderError, extract_features, folder_name, grade_patients, open_applied_model, write_table
+from drlib.series.apply import ModelFolderError, examine, extract_features, folder_name, grade_patients, open_applied_model, write_table
 from drlib.series.maps import how_to_open, read_place
+from drlib.series.report import absent_grades, slices_shown, write_report
 
 PROFILE = load_profile("smoke+preprocessing.image_size=32+cohort.spacing_mm=2")
 K = PROFILE.quantizer.codebook_size
@@ -232,6 +236,19 @@ def test_report_is_one_page_that_escapes_what_files_say(model_folder, tmp_path):
     assert "onerror" not in shown.attributes
     assert "Research only, phantom-trained" in page and "Synthetic patients" in page
     assert report.stat().st_size < 5e6
+
+
+def test_report_shows_where_responsible_codewords_act_and_says_where_none_occurs(model_folder, tmp_path):
+    write_patient(tmp_path / "data", "someone")
+    applied = open_applied_model(model_folder, graded=True)
+    patient = find_patients(tmp_path / "data")[0]
+    found = examine(patient, make_slices(load_patient(patient), PROFILE.preprocessing, PROFILE.cohort.spacing_mm), applied)
+    change = np.zeros(found.prediction.shape, np.float32)
+    change[1, 4:6, 4:6] = 1.0
+    found = replace(found, responsible={"LGG": np.zeros_like(change), "HGG": change}, n_responsible={"LGG": 1, "HGG": 2})
+    assert 1 in slices_shown(found) and absent_grades(found) == ["LGG"]
+    page = write_report(found, applied.provenance, tmp_path / "report.html").read_text()
+    assert "No LGG-responsible codeword (1 there are) occurs in this patient" in page and "No HGG-responsible codeword" not in page
 
 
 def test_report_without_the_drawing_library_says_so_and_shows_the_rest(model_folder, tmp_path, monkeypatch):

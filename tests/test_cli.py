@@ -133,6 +133,7 @@ def test_wrong_names_are_answered_with_the_right_ones():
     assert study.returncode == 2
     assert "There are: corrections, known-truth, seeds, codebooks, likelihood-ratio" in " ".join(study.stderr.replace("│", "").split())
     assert "Did you mean 'smoke'?" in drlib("status", "--profile", "smok").stderr
+    assert "Did you mean 'codebook_size'?" in drlib("status", "--profile", "demo+quantizer.codebok_size=256").stderr
     assert "Did you mean 'authors-code'?" in drlib("status", "--profile", "demo+author-code").stderr
     assert "Did you mean '03'?" in drlib("run", "--profile", "smoke", "--chapters", "3", "--dry-run").stderr
 

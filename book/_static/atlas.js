@@ -132,7 +132,8 @@
 
     // A link to a card that the view leaves out shows all cards.
     function follow() {
-      var target = /^#codeword-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
+      var asked = /^#codeword-(\d+)$/.exec(location.hash);
+      var target = asked && document.getElementById("codeword-" + asked[1].padStart(3, "0"));
       if (!target || !list.contains(target)) { return; }
       if (target.hidden) {
         clear();

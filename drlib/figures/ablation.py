@@ -391,7 +391,7 @@ def _region_value_words(values: pd.DataFrame, value: str, p: str) -> Words:
     for grade in GRADES[::-1]:
         means = values[values["responsible_for"] == grade].groupby("region")[value].mean().dropna()
         told.append(
-            f"{grade} codewords change {means.idxmax()} most (mean {say(means.max())})"
+            f"{grade} codewords change {means.idxmax()} most (mean over the patients that have it {say(means.max())})"
             if len(means)
             else f"no {grade} codeword is responsible"
         )

@@ -195,7 +195,7 @@ def _training_words(log: pd.DataFrame, dice: list[str]) -> Words:
     last, seen = log.iloc[-1], log.dropna(subset=dice) if dice else log
     held = f"Dice of the whole tumour {say(seen['dice_WT'].iloc[-1])} on held-out patients, " if "dice_WT" in dice and len(seen) else ""
     return Words(
-        f"After {len(log)} epochs: {held}{say(last['usage'], 0)} codewords in use, perplexity {say(last['perplexity'], 0)}.",
+        f"After {len(log)} epochs of this run: {held}{say(last['usage'], 0)} codewords in use, perplexity {say(last['perplexity'], 0)}.",
         "Left: the loss of Eq. 4 and its terms, logarithmic. Middle: Dice on a few patients of the segmentation cohort that are kept "
         "from training; with so few, a region can be far from its Dice over the graded cohort. "
         "Right: codewords in use, and as many used equally often would carry as much information (perplexity).",

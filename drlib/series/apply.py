@@ -191,9 +191,15 @@ def examine(patient: Patient, slices: Slices, applied: AppliedModel) -> PatientF
         prediction=prediction,
         responsible=maps,
         n_responsible={grade: len(codewords[grade]) for grade in GRADES},
-        volumes_cm3={r: float(region_mask(prediction, r).sum() * slices.geometry.pixel_volume_mm3 / 1000) for r in REGIONS},
+        volumes_cm3=_volumes(prediction, slices),
+        true_volumes_cm3=None if slices.labels is None else _volumes(slices.labels, slices),
         dice=None if slices.labels is None else dice_scores(prediction, slices.labels),
     )
+
+
+def _volumes(labels: np.ndarray, slices: Slices) -> dict[str, float]:
+    """Return the volume of every region in ``labels`` (S, H, W), in cm³."""
+    return {r: float(region_mask(labels, r).sum() * slices.geometry.pixel_volume_mm3 / 1000) for r in REGIONS}
 
 
 def folder_name(patient: str) -> str:

@@ -10,9 +10,9 @@ from drlib.figures.words import say_interval
 
 CARDS = (  # claim, what is asked, what the number is
     ("dice_WT", "Do codewords draw the tumour?", "Dice of the whole tumour"),
-    ("grading_accuracy", "Do their counts grade it?", "five-fold accuracy by our protocol, not the published one"),
+    ("grading_accuracy", "Do their counts grade it?", "five-fold accuracy, our protocol"),
     ("codewords_minus_true_volumes_auc", "Better than three volumes?", "AUC of codewords less AUC of volumes"),
-    ("scanner_robustness", "Do the counts survive a scanner?", "accuracy lost under the worst change"),
+    ("scanner_robustness", "Do the counts survive a scanner?", "accuracy lost under the worst artefact"),
     ("hgg_region_difference", "Do HGG codewords sit in enhancing tumour?", "change per voxel, ET less NET"),
     ("lgg_region_difference", "Do LGG codewords sit in the non-enhancing core?", "change per voxel, NET less ET"),
 )

@@ -28,6 +28,7 @@ _MENDS = (  # of the theme's own markup, where a screen reader would hear nothin
     (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Sections of this chapter">'),
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
     (re.compile(r'(<h1><span class="section-number)(?=">\d+\.\d+)'), r"\1 dr-within"),  # a page within a chapter
+    (re.compile(r'(<html [^>]*data-theme=")auto"'), r'\1light"'),  # what holds until, or without, a script
     (re.compile(r' role="doc-biblioentry"'), ' role="listitem"'),
     (re.compile(r' role="doc-backlink"'), ""),
 )

@@ -26,7 +26,7 @@ from drlib.figures.images import (
     show_map,
 )
 from drlib.figures.segmentation import codeword_colours
-from drlib.figures.style import WIDTH_IN, figure_png, new_figure
+from drlib.figures.style import WIDTH_IN, figure_png, new_figure, region_handles
 from drlib.series.notice import PHANTOM_TRAINED, RESEARCH_ONLY
 from drlib.viewer.page import NIIVUE, OVERLAYS, STATIC, StillPicture, VolumeViewer, draw_still
 from drlib.viewer.volumes import STORED_WORDS, PatientVolumes, as_script, find_grid, make_index, make_volumes
@@ -43,7 +43,7 @@ class PatientFindings:
         codes: (S, h, w) code indices; ``codebook`` (K, D); ``background``: the background codeword.
         prediction: (S, H, W) labels 0-3.
         responsible: grade -> (S, H, W) L1 change of the logits when that grade's ``n_responsible`` codewords are replaced.
-        volumes_cm3: of the predicted regions.
+        volumes_cm3: of the predicted regions; ``true_volumes_cm3``: of those in the patient's own segmentation, None where there is none.
         dice: region -> Dice against the patient's own segmentation; None where there is none.
     """
 
@@ -58,6 +58,7 @@ class PatientFindings:
     responsible: dict[str, np.ndarray]
     n_responsible: dict[str, int]
     volumes_cm3: dict[str, float]
+    true_volumes_cm3: dict[str, float] | None
     dice: dict[str, float] | None
 
 
@@ -130,6 +131,7 @@ def plot_findings(findings: PatientFindings) -> Figure:
         _draw_slice(row, findings, index)
     name_columns(axes, ["T1ce", "FLAIR", "predicted regions", "codewords", "HGG regions", "LGG regions"])
     name_rows(axes, [f"slice {index + 1}" for index in indices])
+    figure.legend(handles=region_handles(), loc="outside lower center", ncols=3)
     return figure
 
 

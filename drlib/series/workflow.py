@@ -196,7 +196,8 @@ class Series:
             found = [name for name, chapter in self.chapters.items() if number in (chapter.number, name)]
             if not found:
                 known = [chapter.number for chapter in self.chapters.values()] + list(self.chapters)
-                raise SeriesError(f"there is no chapter {number!r}; there are {', '.join(self.chapters)}.{did_you_mean(number, known)}")
+                meant = did_you_mean(number.zfill(2), known)
+                raise SeriesError(f"there is no chapter {number!r}; there are {', '.join(self.chapters)}.{meant}")
             wanted += found
         chosen = {*wanted, *self.upstream(wanted)}
         return [name for name in self.chapters if not wanted or name in chosen]

@@ -29,7 +29,9 @@ def run(
     data: OwnData = None,
     results: Results = Path("results"),
     seed: Seed = 0,
-    chapters: Annotated[str, typer.Option(metavar="NUMBERS", help="only these and what they need, as 01,03; all if left out")] = "",
+    chapters: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="only these and what they need, by the numbers of the files in notebooks/, as 01,08b")
+    ] = "",
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="execute the chapters even where nothing changed (results are still reused)")
     ] = False,

@@ -140,8 +140,10 @@ def responsible_choice(grading: Grading) -> pd.DataFrame:
 
 def _published_claims(grading: Grading) -> list[Claim | None]:
     metric, models = _metric_claim, "grading-models"
+    statement = "five-fold accuracy of codeword counts, our protocol"
+    ours = metric(grading, "grading_accuracy", statement, CODEWORDS, "accuracy", PAPER_ACCURACY, models)
     claims = [
-        metric(grading, "grading_accuracy", "five-fold accuracy of codeword counts", CODEWORDS, "accuracy", PAPER_ACCURACY, models),
+        _with_correction(ours),  # nested choice, stratified and repeated folds, logarithms
         metric(
             grading,
             "grading_accuracy_published_protocol",

@@ -379,7 +379,8 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       const id = `${this.id}-slice`;
       this.slice = make("input", { type: "range", id, class: "mri-slice", min: 1, max: 1, step: 1, oninput: () => this.moveTo([...this.state.voxel.slice(0, 2), this.slice.value - 1]) });
       this.sliceWords = make("output", { for: id });
-      return make("div", { class: "mri-field mri-range mri-slices" }, make("label", { for: id }, "Slice"), this.sliceWords, this.slice);
+      this.slices = make("div", { class: "mri-field mri-range mri-slices", style: "visibility: hidden" }, make("label", { for: id }, "Slice"), this.sliceWords, this.slice);
+      return this.slices;
     }
 
     // -------------------------------------------------------------- when to load
@@ -428,6 +429,7 @@ data-compare    overlay of a second, linked picture  data-atlas      page with a
       for (const pane of this.panes) await pane.start();
       this.state.voxel = this.opening();
       await this.refresh();
+      this.slices.style.visibility = "";
       this.resolve(this);
     }
 
