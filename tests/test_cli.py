@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -102,7 +103,8 @@ def understand(line: str) -> None:
     group = GROUP
     if name == "study":
         group, (name, *arguments) = GROUP.commands["study"], arguments
-    group.commands[name].make_context(name, arguments)
+    with patch.dict(os.environ):  # an option may speak to the processes that a command starts (--scheduler)
+        group.commands[name].make_context(name, arguments)
 
 
 def test_examples_of_the_help_are_understood():
