@@ -139,9 +139,10 @@ def headline(claims: pd.DataFrame) -> str:
     whose = "synthetic patients (phantoms)" if first["cohort"] == "phantom" else f"patients of the cohort {first['cohort']}"
     return "\n".join(
         [
-            f"Computed on {n} graded {whose}, profile `{first['profile']}`; brackets are 95 % intervals over patients.",
+            f"Computed on {n} graded {whose}, profile `{first['profile']}`; brackets are 95 % intervals over patients. The paper's "
+            "patients are those of BraTS.",
             "",
-            "| claim | the paper, on BraTS | here | verdict |",
+            "| claim | paper | here | verdict |",
             "|:--|--:|--:|:--|",
             *lines,
             "",
