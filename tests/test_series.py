@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from drlib.errors import DeepRadiomicsError
-from drlib.series.execute import format_seconds
+from drlib.series.execute import _has_ended, format_seconds
 from drlib.series.workflow import Series, SeriesError, read_chapters, run_series
 
 ORDER = """
@@ -189,3 +190,11 @@ def test_project_lists_every_notebook_it_has():
 
 def test_durations_read_as_people_say_them():
     assert [format_seconds(s) for s in (3.4, 60, 365)] == ["3 s", "1 min 00 s", "6 min 05 s"]
+
+
+def test_chapter_ends_with_a_command_that_nobody_has_noticed_the_end_of():
+    command = subprocess.Popen([sys.executable, "-c", ""])
+    until(lambda: psutil.Process(command.pid).status() == psutil.STATUS_ZOMBIE)
+    assert _has_ended(command.pid) and not _has_ended(os.getpid())
+    command.wait()
+    assert _has_ended(command.pid)

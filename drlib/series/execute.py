@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from drlib.series.workflow import Series
@@ -73,13 +74,18 @@ def _watch(name: str, process: int | None) -> None:
     """
     for elapsed in itertools.count(1):
         time.sleep(1)
-        try:
-            if process is not None:
-                os.kill(process, 0)
-        except ProcessLookupError:
+        if process is not None and _has_ended(process):
             os._exit(1)
         if elapsed % HEARTBEAT_SECONDS == 0:
             print(f"{name:<24} still running after {format_seconds(elapsed)}", flush=True)
+
+
+def _has_ended(process: int) -> bool:
+    """Return whether a process is gone, or has ended and waits for its parent to notice, who may be waiting for this one's output."""
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _take_turn(series: Series, turns: list[str]) -> FileLock:
