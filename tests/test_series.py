@@ -161,10 +161,17 @@ def test_killed_run_leaves_nothing_behind_and_the_next_one_goes_on(tmp_path):
     finally:
         process.kill()
         process.wait()
+    until(lambda: not chapters_at_work(series), 30)  # without this, the chapter may end before it notices
     (series.root / "slow").unlink()
     done = subprocess.run(command, cwd=series.root, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "01_first                 fresh" in done.stdout and "02_aside                 executed" in done.stdout
+
+
+def chapters_at_work(series: Series) -> list[int]:
+    """Return the processes that execute a chapter of ``series``."""
+    found = ((process.pid, " ".join(process.info["cmdline"] or ())) for process in psutil.process_iter(["cmdline"]))
+    return [pid for pid, command in found if "drlib.series.execute" in command and str(series.folder) in command]
 
 
 def until(condition, seconds: float = 240) -> None:
