@@ -17,13 +17,14 @@ from drlib.cohort.loading import to_lps
 from drlib.cohort.patient import PatientVolume
 from drlib.cohort.preprocessing import Slices, make_slices
 from drlib.profiles import load_profile
+from drlib.radiomics.histogram import inside_brain
 from drlib.series.book import stage_book
 from drlib.series.images import images_notice
 from drlib.series.report import within_script
 from drlib.series.stages import Published
 from drlib.series.stages.explorer import choose_published
 from drlib.viewer.page import OVERLAYS, StillPicture, VolumeViewer, draw_still, leave_images_out
-from drlib.viewer.volumes import RANGE, STEP, as_script, brain_mask, encode_image, find_grid, make_index, make_volumes, slice_affine
+from drlib.viewer.volumes import RANGE, STEP, as_script, encode_image, find_grid, make_index, make_volumes, slice_affine
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028&\"'"
 OBLIQUE = nibabel.affines.from_matvec(
@@ -96,13 +97,13 @@ def test_a_fine_grid_is_thinned_to_two_millimetres_and_a_coarse_one_is_not():
 
 
 def test_crop_holds_the_whole_brain(slices):
-    inside, grid = brain_mask(slices.images), find_grid(slices.images, slices.geometry)
+    inside, grid = inside_brain(slices.images), find_grid(slices.images, slices.geometry)
     assert 0 < inside.sum() == grid.take(inside).sum()
 
 
 def test_bytes_give_scores_back_within_half_a_step(slices, volumes):
     grid, inside = find_grid(slices.images, slices.geometry), None
-    inside = grid.take(brain_mask(slices.images))
+    inside = grid.take(inside_brain(slices.images))
     for channel, name in enumerate(("t1", "t1ce", "t2", "flair")):
         image = read(volumes[0].files[name])
         assert image.get_data_dtype() == np.uint8

@@ -133,7 +133,8 @@ def headline(claims: pd.DataFrame) -> str:
     shown = claims[claims["id"].isin(HEADLINE) & claims["ours"].map(lambda value: isinstance(value, (int, float)))]
     for row in shown.itertuples():
         interval = "" if row.interval is None else " [{:.2f}, {:.2f}]".format(*row.interval)
-        line = f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} | {row.verdict} |"
+        told = "–" if row.verdict == "cannot be tested here" else row.verdict  # a description: there is nothing to hold
+        line = f"| {row.claim} | {_shown(row.paper)} | {_shown(row.ours)}{interval} | {told} |"
         lines.append(line.replace("-0.", "\N{MINUS SIGN}0."))
     first, n = shown.iloc[0], int(shown["n"].max())
     whose = "synthetic patients (phantoms)" if first["cohort"] == "phantom" else f"patients of the cohort {first['cohort']}"

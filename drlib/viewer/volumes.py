@@ -21,6 +21,7 @@ from drlib.cohort.regions import GRADES, LABELS, MODALITIES, region_mask
 from drlib.figures.images import MODALITY_NAMES, WINDOW
 from drlib.figures.segmentation import codeword_colours
 from drlib.figures.style import REGION_COLOURS
+from drlib.radiomics.histogram import inside_brain
 
 RANGE = (-3.0, 6.0)  # SD of the brain; what lies beyond is shown as the nearest end
 STEPS = 255  # byte 0 of an image is what lies outside the brain, 1 to 255 the range
@@ -84,7 +85,7 @@ def slice_affine(geometry: Geometry) -> np.ndarray:
 
 def find_grid(images: np.ndarray, geometry: Geometry, margin: int = 1) -> Grid:
     """Return the box around the brain in ``images`` (S, 4, H, W), with ``margin`` voxels on each side, thinned to at most 2 mm."""
-    inside = brain_mask(images)
+    inside = inside_brain(images)
     affine, where = slice_affine(geometry), []
     sides_mm = np.linalg.norm(affine[:3, :3], axis=0)[::-1]  # of slice, row, column
     for axis, side_mm in enumerate(sides_mm):
@@ -95,11 +96,6 @@ def find_grid(images: np.ndarray, geometry: Geometry, margin: int = 1) -> Grid:
     crop = np.diag([*(float(axis.step) for axis in where[::-1]), 1.0])
     crop[:3, 3] = [axis.start for axis in where[::-1]]
     return Grid(tuple(where), affine @ crop)
-
-
-def brain_mask(images: np.ndarray) -> np.ndarray:
-    """Return (S, H, W), bool: where any modality of ``images`` (S, 4, H, W) differs from the corner of the first slice."""
-    return (images != images[0, :, 0, 0][None, :, None, None]).any(axis=1)
 
 
 def make_volumes(
@@ -120,7 +116,7 @@ def make_volumes(
         responsible: grade -> (S, H, W), L1 change of the logits, or None. The maps of a patient share one scale.
     """
     grid = find_grid(slices.images, slices.geometry)
-    inside = grid.take(brain_mask(slices.images))
+    inside = grid.take(inside_brain(slices.images))
     found = {name: encode_image(grid.take(slices.images[:, channel]), inside) for channel, name in enumerate(MODALITIES)}
     maps = {"truth": slices.labels, "prediction": prediction}
     found |= {name: Encoded(grid.take(values).astype(np.uint8)) for name, values in maps.items() if values is not None}

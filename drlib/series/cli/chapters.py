@@ -123,7 +123,7 @@ def book(
     results: Results = Path("results"),
     seed: Seed = 0,
     publish_images: Annotated[
-        bool, typer.Option("--publish-images", help="put volumes of your patients into the site's viewer; never without this option")
+        bool, typer.Option("--publish-images", help="put images of your patients into viewer, atlas and widgets; never without this option")
     ] = False,
 ) -> Answer:
     """Build the site from the executed notebooks, after `drlib run` with the same options."""
